@@ -1,0 +1,296 @@
+"""Greedy layer-wise pretraining. Bengio et al. 2007 (NIPS 19); Vincent et al. 2010 (JMLR 11); Ng 2011 (CS294A).
+
+Deep networks of sigmoid units, fine-tuned with labels from two kinds of starts: random weights, or layers
+that were trained one by one, each on the outputs of the frozen layers below it: as plain, sparse, denoising or
+k-sparse autoencoders without labels, or as supervised one-layer networks. Test error against depth and against
+the number of labels.
+
+Minutes: 2 (digits, 2 CPU cores).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import jaxdl
+from jaxdl.study import Done, Study
+
+# What each kind of start trains, and which penalties and corruptions it leaves out.
+NO_CORRUPTION = {"hyper.masking": 0.0, "hyper.gaussian": 0.0, "hyper.salt_pepper": 0.0}
+NO_SPARSITY = {"hyper.sparsity_weight": 0.0, "hyper.sparsity_target": 0.0}
+NO_PRETRAINING = {"hyper.pretrain_learning_rate": 0.0, "hyper.pretrain_weight_decay": 0.0}
+KINDS = {
+    "random": {"start": "random"} | NO_CORRUPTION | NO_SPARSITY | NO_PRETRAINING,
+    "plain": {"start": "autoencoder"} | NO_CORRUPTION | NO_SPARSITY,
+    "sparse": {"start": "autoencoder"} | NO_CORRUPTION,
+    "denoising": {"start": "autoencoder"} | NO_SPARSITY,
+    "ksparse": {"start": "ksparse"} | NO_CORRUPTION | NO_SPARSITY,
+    "supervised": {"start": "supervised"} | NO_CORRUPTION | NO_SPARSITY,
+}
+# What distinguishes two runs only after pretraining: they share their pretrained layers.
+FINE_TUNING = ("depth", "labels", "learning_rate", "weight_decay")
+
+
+def variants(config: Any) -> dict[str, dict[str, Any]]:
+    """kind-DEPTH on all labels, and kind-DEPTH-Nlabels with N labels a class (pretrained on all images)."""
+    compare = config.compare
+    for kind in compare.kinds:
+        if kind not in KINDS:
+            raise jaxdl.errors.unknown("kind in compare.kinds", kind, KINDS)
+    chosen = {
+        f"{kind}-{depth}": KINDS[kind] | {"depth": depth, "labels": 0}
+        for kind in compare.kinds
+        for depth in compare.depths
+    }
+    depth = compare.labelled_depth
+    return chosen | {
+        f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
+        for labels in compare.labels
+        for kind in compare.kinds
+        if kind != "supervised"  # its layers need the labels that this part takes away
+    }
+
+
+def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
+    """Pretrain each stack once, to its greatest depth; then fine-tune every depth from its share of the layers."""
+    layers, measured = pretrain(config, source, runs, fit)
+    depths, labels = runs.setting("depth"), runs.setting("labels")
+    for depth, few in sorted(
+        {*zip(depths.tolist(), labels.tolist(), strict=True)}, key=lambda pair: (pair[1], pair[0])
+    ):
+        chosen = (depths == depth) & (labels == few)
+        start = {
+            "given": (runs.setting("start") != "random").astype(np.float32)[chosen],
+            "layers": [{name: values[chosen] for name, values in layer.items()} for layer in layers[:depth]],
+        }
+        name = f"depth{depth}" + (f"_{few}labels" if few else "")
+        labelled = source.labelled(few) if few else source
+        fitted, before = fine_tune(config, labelled, runs.where(chosen), start, depth, name, fit)
+        below = {name: values[chosen] for name, values in measured.items() if int(name[-1]) <= depth}
+        yield Done(runs.where(chosen), fitted.metrics | before | below, fitted.outcomes, fitted.diverged)
+
+
+def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """The greedy part: layers [{"kernel": [R, in, out], "bias": [R, out]}] from the bottom, zero where a run has none.
+
+    Also what was measured of each on the validation split, {"validation_NAME_layerK": [R]}, nan where a run
+    has no such layer.
+    """
+    depths, starts = runs.setting("depth"), runs.setting("start")
+    layers: list[dict[str, np.ndarray]] = []
+    measured: dict[str, np.ndarray] = {}
+    sizes = [inputs(source), *[config.model.hidden] * depths.max()]
+    for below, width in zip(sizes, sizes[1:], strict=False):
+        shapes = {"kernel": (len(runs), below, width), "bias": (len(runs), width)}
+        layers.append({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    for kind in ("autoencoder", "ksparse", "supervised"):
+        frozen: list[tuple[Any, dict]] = []  # the layers below: whose they are, and their parameters
+        for number in range(depths[starts == kind].max(initial=0)):
+            chosen = (starts == kind) & (depths > number)
+            stack, place = runs.where(chosen).distinct(*FINE_TUNING)
+            lower = [
+                {name: values[stack.places_in(owners)] for name, values in layer.items()} for owners, layer in frozen
+            ]
+            fitted = pretrain_layer(config, source, stack, lower, kind, fit)
+            layer = fitted.params["hidden_0" if kind == "supervised" else "encoder_0"]
+            frozen.append((stack, layer))
+            for name, values in layer.items():
+                layers[number][name][chosen] = values[place]
+            for name in ("loss", "squared_error", "activation", "error"):
+                if f"validation_{name}" in fitted.metrics:
+                    key = f"validation_{name}_layer{number + 1}"
+                    measured.setdefault(key, np.full(len(runs), np.nan))[chosen] = fitted.metrics[f"validation_{name}"][
+                        place
+                    ]
+    return layers, measured
+
+
+def pretrain_layer(config: Any, source: Any, stack: Any, lower: list[dict], kind: str, fit: Callable) -> Any:
+    """Train one layer on the outputs of the frozen layers `lower`, which are computed once."""
+    model, pretraining = config.model, config.pretrain
+    first = not lower
+    size = inputs(source) if first else model.hidden
+    if not first:
+        source = through(source, lambda run: run["lower"], model.unit)
+    if kind == "supervised":
+        network = jaxdl.models.MLP((model.hidden,), source.classes, model.unit, model.initialisation)
+        task = jaxdl.tasks.classify(network, (size,))
+    else:
+        bounded = first or model.unit == "sigmoid"
+        network = jaxdl.models.Autoencoder(
+            size,
+            (model.hidden,),
+            code_unit="linear" if kind == "ksparse" else model.unit,
+            tied=model.tied,
+            top_k=model.top_k if kind == "ksparse" else 0,
+            initialisation=model.initialisation,
+        )
+        task = jaxdl.tasks.reconstruct(
+            network, size, pretraining.objective if bounded else "squared_error", bounded=bounded
+        )
+    steps = jaxdl.training.duration(pretraining, source.steps_per_epoch, "pretrain.")
+    rule = jaxdl.training.optimizer(pretraining.optimizer, steps)
+
+    def optimizer(hyper: dict) -> Any:
+        own = {"learning_rate": hyper["pretrain_learning_rate"], "weight_decay": hyper["pretrain_weight_decay"]}
+        return rule(hyper | own)
+
+    name = f"{kind}_layer{len(lower) + 1}"
+    extra = {"lower": lower} if lower else {}
+    return fit(name, task, optimizer, source, stack, extra, steps=steps, evaluations=config.evaluations)
+
+
+def fine_tune(
+    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, fit: Callable
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Train the whole network with labels; returns the fit, and the test error before it where a readout came first."""
+    import jax
+
+    model = config.model
+    shape = source.data["train"]["image"].shape[1:]
+    network = jaxdl.models.MLP((model.hidden,) * depth, source.classes, model.unit, model.initialisation)
+    task = jaxdl.tasks.classify(network, shape)
+
+    def begin(run: dict) -> dict:
+        """Random weights of the run's seed, overlaid by the layers that were pretrained."""
+        key = jax.random.fold_in(jax.random.key(run["seed"]), depth)
+        params = network.init(key, np.zeros((1, *shape), np.float32))["params"]
+        for number, layer in enumerate(run["start"]["layers"]):
+            random = params[f"hidden_{number}"]
+            params[f"hidden_{number}"] = {
+                name: jax.numpy.where(run["start"]["given"] > 0, layer[name], random[name]) for name in random
+            }
+        return params | ({"output": run["start"]["output"]} if "output" in run["start"] else {})
+
+    options = dict(evaluations=config.evaluations, average=config.average, patience=config.patience, select=SELECT)
+    before = {}
+    if config.readout.steps or config.readout.epochs:
+        # The classifier on frozen features first: "before fine-tuning", and where fine-tuning then starts.
+        steps = jaxdl.training.duration(config.readout, source.steps_per_epoch, "readout.")
+        hidden = through(source, lambda run: [begin(run)[f"hidden_{number}"] for number in range(depth)], model.unit)
+        softmax = jaxdl.tasks.classify(jaxdl.models.MLP((), source.classes), (model.hidden,))
+        optimizer = jaxdl.training.optimizer(config.optimizer, steps)
+        readout = fit(f"{name}_readout", softmax, optimizer, hidden, runs, {"start": start}, steps=steps, **options)
+        start = start | {"output": readout.params["output"]}
+        before = {"test_error_before": readout.metrics["test_error"]}
+    steps = jaxdl.training.duration(config, source.steps_per_epoch)
+    optimizer = jaxdl.training.optimizer(config.optimizer, steps)
+    tuned = task._replace(init=lambda run, key: (begin(run), {}))
+    return fit(name, tuned, optimizer, source, runs, {"start": start}, steps=steps, **options), before
+
+
+def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any:
+    """The source as the layers of `layers(run)`, each {"kernel", "bias"}, hand it on: computed once for each run."""
+
+    def prepare(run: dict, name: str, split: dict) -> dict:
+        if source.prepare:
+            split = source.prepare(run, name, split)
+        hidden = source.images(split["image"]).reshape(len(split["label"]), -1)  # [N, inputs]
+        for layer in layers(run):
+            hidden = jaxdl.models.unit(unit)(hidden @ layer["kernel"] + layer["bias"])
+        return {"image": hidden, "label": split["label"]}
+
+    return source._replace(prepare=prepare)
+
+
+def inputs(source: Any) -> int:
+    """Values in one image."""
+    return int(np.prod(source.data["train"]["image"].shape[1:]))
+
+
+def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
+    """Error against depth and labels, learning curves at the greatest depth, filters, reconstructions."""
+    draw, compare = jaxdl.study.figures, config.compare
+    drawn = {}
+    by_depth = {kind: [(d, results.row(f"{kind}-{d}")) for d in compare.depths] for kind in compare.kinds}
+    lines = {
+        kind: [(d, 100 * row.metrics["test_error"]) for d, row in pairs if row] for kind, pairs in by_depth.items()
+    }
+    lines = {kind: tuple(zip(*pairs, strict=True)) for kind, pairs in lines.items() if pairs}
+    if any(len(x) > 1 for x, _ in lines.values()):
+        drawn["error_by_depth"] = draw.bands(
+            lines, "hidden layers", "test error %", whole=True, title="Mean and 95% interval over seeds"
+        )
+    depth = compare.labelled_depth
+    few = {kind: [(n, results.row(f"{kind}-{depth}-{n}labels")) for n in compare.labels] for kind in compare.kinds}
+    lines = {kind: [(n, 100 * row.metrics["test_error"]) for n, row in pairs if row] for kind, pairs in few.items()}
+    lines = {kind: tuple(zip(*pairs, strict=True)) for kind, pairs in lines.items() if pairs}
+    if lines:
+        drawn["error_by_labels"] = draw.bands(
+            lines, "labels a class", "test error %", whole=True, title=f"{depth} hidden layers, all images unlabelled"
+        )
+    deepest = max(compare.depths)
+    curves = {}
+    for kind in compare.kinds:
+        if row := results.row(f"{kind}-{deepest}"):
+            logged = [results.curves(run, f"depth{deepest}", "validation_error") for run in row.runs]
+            steps = sorted(set.intersection(*(set(x.tolist()) for x, _ in logged)))
+            values = [[100 * y[x.tolist().index(step)] for x, y in logged] for step in steps]
+            if steps:
+                curves[kind] = (steps, values)
+    if curves:
+        drawn["learning_curves"] = draw.bands(
+            curves,
+            "fine-tuning step",
+            "validation error %",
+            title=f"{deepest} hidden layers, learning rate of each chosen",
+        )
+    return drawn | layer_pictures(config, source, results, fit)
+
+
+def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
+    """First-layer filters of each kind of start, and what its autoencoder makes of test images (seed 0)."""
+    draw = jaxdl.study.figures
+    shape = source.data["test"]["image"].shape[1:]
+    count = 12
+    images = np.asarray(source.data["test"]["image"][:count], np.float32) * np.float32(source.scale)  # [12, h, w, c]
+    filters, reconstructions = {}, {"test image": images.mean(axis=-1)}
+    for kind in config.compare.kinds:
+        row = next((row for row in results.rows if row.variant.startswith(f"{kind}-")), None)
+        if row is None or KINDS[kind]["start"] == "random":
+            continue
+        first = jaxdl.study.Runs([row.runs[0]], [[]]).distinct(*FINE_TUNING)[0]
+        params = fit_first = pretrain_layer(config, source, first, [], KINDS[kind]["start"], fit).params
+        layer = fit_first["hidden_0" if kind == "supervised" else "encoder_0"]
+        kernels = layer["kernel"][0].T[:50].reshape(-1, *shape)  # [in, H] -> [50, h, w, c]
+        filters[kind] = kernels.mean(axis=-1)
+        if kind != "supervised":
+            network = jaxdl.models.Autoencoder(
+                inputs(source),
+                (config.model.hidden,),
+                code_unit="linear" if kind == "ksparse" else config.model.unit,
+                tied=config.model.tied,
+                top_k=config.model.top_k if kind == "ksparse" else 0,
+            )
+            _, output = network.apply(
+                {"params": {k: {n: v[0] for n, v in p.items()} for k, p in params.items()}}, images
+            )
+            guess = 1 / (1 + np.exp(-np.asarray(output, np.float64)))
+            reconstructions[kind] = guess.reshape(-1, *shape).mean(axis=-1)
+    if not filters:
+        return {}
+    drawn = {"filters": draw.tiles(filters, symmetric=True)}
+    if len(reconstructions) > 1:
+        drawn["reconstructions"] = draw.rows(reconstructions, "Reconstructions by the first layer")
+    return drawn
+
+
+SELECT = ("validation_error", "min")
+
+study = Study(
+    name="greedy_pretraining",
+    doc=__doc__,
+    variants=variants,
+    train=train,
+    figures=figures,
+    select=SELECT,
+    columns=("test_error", "train_error", "validation_error"),
+    further=(
+        "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:mnist   the same on MNIST",
+        "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:paper   for an accelerator",
+    ),
+)
+
+if __name__ == "__main__":
+    study.main()

@@ -1,0 +1,35 @@
+"""Classic weight initialisations by name, each with its source. Biases start at zero everywhere."""
+
+from flax import linen as nn
+from jax.nn.initializers import Initializer
+
+from jaxdl.errors import unknown
+
+# fan_in and fan_out are the numbers of inputs and outputs of the layer.
+INITIALISERS = {
+    # U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the "commonly used heuristic" that Glorot & Bengio 2010 (eq. 1) argue against
+    "standard_uniform": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+    # variance 1/fan_in: LeCun et al. 1998, "Efficient BackProp", section 4.6
+    "lecun_normal": nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
+    "lecun_uniform": nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
+    # variance 2/(fan_in + fan_out): Glorot & Bengio 2010, eq. 16 (the "normalized initialization")
+    "glorot_normal": nn.initializers.variance_scaling(1.0, "fan_avg", "normal"),
+    "glorot_uniform": nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+    # 4 times the Glorot range, for logistic units: their slope at 0 is 1/4 where tanh's is 1 (Bengio 2012, arXiv
+    # 1206.5533, section 3.1, "U(-r, r) with r = 4 sqrt(6/(fan_in + fan_out))")
+    "glorot_sigmoid": nn.initializers.variance_scaling(16.0, "fan_avg", "uniform"),
+    # variance 2/fan_in, for rectifiers: He et al. 2015, arXiv 1502.01852, eq. 10
+    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "he_uniform": nn.initializers.variance_scaling(2.0, "fan_in", "uniform"),
+    # random orthogonal matrices: Saxe et al. 2013, arXiv 1312.6120
+    "orthogonal": nn.initializers.orthogonal(),
+    # N(0, 0.01^2): Krizhevsky et al. 2012, section 5
+    "small_normal": nn.initializers.normal(0.01),
+}
+
+
+def initialiser(name: str) -> Initializer:
+    """The initialisation called `name`; UserError for a name that is not in INITIALISERS."""
+    if name not in INITIALISERS:
+        raise unknown("initialisation", name, INITIALISERS)
+    return INITIALISERS[name]

@@ -1,0 +1,9 @@
+"""What makes a comparison of many runs: variants, tuning, run folders, results, tables, figures, the command line."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["figures"],
+    submod_attrs={"command": ["Study"], "config": ["Config"], "results": ["Results"], "runs": ["Done", "Runs"]},
+)

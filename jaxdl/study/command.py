@@ -1,0 +1,163 @@
+"""A study as a command: flags, config, plan, runs, table. The one place where studies meet training."""
+
+import dataclasses
+import importlib.util
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxdl.errors import UserError, unknown
+from jaxdl.study.config import Config, flatten
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+HELP = """
+usage: python -m experiments.{name} [options]
+
+  --config=FILE[:PRESET]   the recipe; default configs/{name}.py
+  --config.a.b=VALUE       override one value of the recipe
+  --workdir=DIR            where results go; default runs/{name}. Repeating a command continues it
+  --seeds=N                seeds 0..N-1
+  --only=GLOB,...          a subset of the variants
+  --strategy=jit|pmap      spread runs over the devices, or split each batch over them
+  --device=cpu|gpu|tpu     default: the best there is
+  --list                   dry run: runs, parameters, steps, programs
+
+presets   {presets}
+variants  {variants}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A paper-style comparison.
+
+    name: of the module and of its config; doc: the module's docstring
+    variants: config -> {label: {"hyper.NAME": value, setting: value}}
+    train: (config, source, runs, fit) -> yields Done, group by group; pure but for `fit`
+    figures: (config, source, results, fit) -> {name: matplotlib Figure}; its `fit` returns what is stored
+    select: (validation metric, "min" or "max") that chooses among tuning points
+    columns: metrics of the table
+    further: what to run next, printed at the end
+    """
+
+    name: str
+    doc: str
+    variants: Callable[[Config], dict[str, dict[str, Any]]]
+    train: Callable[..., Iterator[Any]]
+    figures: Callable[..., dict[str, Any]]
+    select: tuple[str, str]
+    columns: tuple[str, ...]
+    further: tuple[str, ...] = ()
+
+    def main(self) -> None:
+        """Run from the command line; exits 2 with one line for a mistake, 128 + signal when interrupted."""
+        from absl import app, flags
+        from ml_collections import config_flags
+
+        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+            print(self.doc.strip() + "\n" + self._help())
+            return
+        config_flags.DEFINE_config_file("config", str(CHECKOUT / "configs" / f"{self.name}.py"), lock_config=True)
+        flags.DEFINE_string("workdir", f"runs/{self.name}", "")
+        flags.DEFINE_integer("seeds", None, "")
+        flags.DEFINE_string("only", "", "")
+        flags.DEFINE_string("strategy", None, "")
+        flags.DEFINE_string("device", None, "")
+        flags.DEFINE_bool("list", False, "")
+        try:
+            app.run(self._command, flags_parser=self._parse)
+        except UserError as error:
+            _stop(error)
+
+    def _help(self) -> str:
+        module = _load_config(CHECKOUT / "configs" / f"{self.name}.py")
+        labels = list(self.variants(Config(module.get_config().to_dict())))
+        presets, variants = (
+            textwrap.fill(", ".join(names), 98, initial_indent=" " * 10, subsequent_indent=" " * 10).strip()
+            for names in (module.PRESETS, labels)
+        )
+        return HELP.format(name=self.name, presets=presets, variants=variants)
+
+    def _parse(self, argv: list[str]) -> list[str]:
+        from absl import flags
+
+        try:
+            _check_overrides(argv, CHECKOUT / "configs" / f"{self.name}.py")
+            rest = flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            known = [name for name in ("config", "workdir", "seeds", "only", "strategy", "device", "list")]
+            _stop(unknown("option", f"--{error.flagname}", [f"--{name}" for name in known]))
+        except flags.Error as error:
+            _stop(UserError(str(error).replace("\n", " ")))
+        except UserError as error:
+            _stop(error)
+        if len(rest) > 1:
+            _stop(UserError(f"unexpected argument {rest[1]!r}: options begin with --"))
+        return rest
+
+    def _command(self, argv: list[str]) -> None:
+        from absl import flags
+
+        options = flags.FLAGS
+        values = options.config.to_dict()
+        if options.seeds is not None:
+            values["seeds"] = options.seeds
+        if options.strategy is not None:
+            values["runtime"]["strategy"] = options.strategy
+        if options.device is not None:
+            values["runtime"]["device"] = options.device
+        from absl import logging
+
+        from jaxdl.study.run import run_study
+        from jaxdl.training.stopping import Interrupted, Requests
+
+        logging.set_verbosity(logging.WARNING)  # absl sends what libraries tell each other to the terminal
+        requests = Requests()
+        command = "python -m experiments." + " ".join([self.name, *sys.argv[1:]])
+        try:
+            with requests.listening():
+                run_study(self, values, Path(options.workdir), options.only, options.list, command, requests)
+        except Interrupted as stop:
+            print(f"stopped by {stop}: everything is saved, repeat the command to go on", file=sys.stderr)
+            sys.exit(stop.status)
+
+
+def _check_overrides(argv: list[str], default: Path) -> None:
+    """Before absl reads the flags: is there such a config, such a preset, and does it have the keys that are set?"""
+    chosen = str(default)
+    for number, word in enumerate(argv):
+        if word in ("--config", "-config") and number + 1 < len(argv):
+            chosen = argv[number + 1]
+        elif word.startswith(("--config=", "-config=")):
+            chosen = word.split("=", 1)[1]
+    path, _, preset = chosen.partition(":")
+    config = _load_config(Path(path)).get_config(preset)
+    keys = flatten(config.to_dict())
+    for word in argv[1:]:
+        name = word.lstrip("-").split("=", 1)[0]
+        if not word.startswith("-") or not name.startswith("config."):
+            continue
+        key = name.removeprefix("config.")
+        if key not in keys:
+            raise unknown("config key", key, keys)
+        if "=" not in word:
+            raise UserError(f"--{name} has no value: write --{name}=VALUE")
+
+
+def _load_config(path: Path) -> Any:
+    """The module of a config file. Configs are code of this checkout or the user's own."""
+    if not path.is_file():
+        presets = sorted(str(found.relative_to(CHECKOUT)) for found in (CHECKOUT / "configs").glob("*.py"))
+        raise unknown("config file", path, presets)
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _stop(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,172 @@
+"""Files of a study: run folders, the lock, the environment.
+
+WORKDIR/VARIANT/HASH/seed=K/{config.json, metrics.jsonl, result.json, status.json, outcomes.npz}
+WORKDIR/programs/HASH/FIT/...   checkpoints (jaxdl.training)
+WORKDIR/{lock, environment.json, results.csv, report.md, figures/}
+"""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.errors import UserError
+from jaxdl.study.runs import Run
+
+
+def run_folder(workdir: Path, run: Run) -> Path:
+    """Where the files of a run lie."""
+    return workdir / run.variant / run.hash / f"seed={run.seed}"
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the workdir for one launcher. UserError when it can't be written or another launcher has it.
+
+    The lock is the kernel's: it ends with the process that holds it, however that ends.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / "lock").open("a+")
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--workdir={workdir} can't be written ({reason}): name another folder") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"--workdir={workdir} is in use by {holder}: wait for it, or name another folder") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the run ended (done or diverged) and its result can be read."""
+    status = _read(folder / "status.json")
+    return status is not None and status["status"] in ("done", "diverged") and _read(folder / "result.json") is not None
+
+
+def begin(folder: Path, config: dict[str, Any]) -> None:
+    """Mark a run as running. Its metrics start anew: fits tell the rows that are stored with a checkpoint again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "config.json", config)
+    (folder / "metrics.jsonl").write_text("")
+    write(folder / "status.json", {"status": "running"})
+
+
+def append(folder: Path, row: dict[str, Any]) -> None:
+    """One row of metrics, full precision; values that are not finite become null."""
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(_finite(row)) + "\n")
+
+
+def finish(folder: Path, metrics: dict[str, float], outcomes: dict[str, np.ndarray], diverged: int) -> None:
+    """Store the end of a run; its status is written last."""
+    np.savez(folder / "outcomes.draft.npz", **outcomes)
+    (folder / "outcomes.draft.npz").replace(folder / "outcomes.npz")
+    result = {"metrics": metrics} if not diverged else {"metrics": {}, "diverged_at_step": diverged}
+    write(folder / "result.json", result)
+    write(folder / "status.json", {"status": "diverged" if diverged else "done"})
+
+
+def write_tensorboard(folder: Path) -> None:
+    """The rows of metrics.jsonl as TensorBoard event files, one tag a fit and metric."""
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for row in read_metrics(folder):
+            for name, value in row.items():
+                if name not in ("fit", "step") and value is not None:
+                    writer.add_scalar(f"{row['fit']}/{name}", value, row["step"])
+
+
+def fail(folder: Path, error: str) -> None:
+    """Mark a run that ended by an unexpected failure."""
+    write(folder / "status.json", {"status": "failed", "error": error})
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """{"status", "metrics": {name: value}, "error"?}; a folder that can't be read counts as not started."""
+    status = _read(folder / "status.json") or {"status": "absent"}
+    result = _read(folder / "result.json") if status["status"] in ("done", "diverged") else None
+    return status | (result or {"metrics": {}})
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line that is cut off is left out."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def environment(command: str, devices: list[Any], strategy: str) -> dict[str, Any]:
+    """What the bits of a result may depend on, and how to get it again."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "command": command,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in packages},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "devices": [str(device) for device in devices],
+        "strategy": strategy,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def changed_environment(workdir: Path, now: dict[str, Any]) -> list[str]:
+    """Which of the things that bits depend on differ from those of the last launch in this folder."""
+    before = _read(workdir / "environment.json") or now
+    return [
+        key
+        for key in ("packages", "machine", "cores", "devices", "strategy", "xla_flags")
+        if before.get(key) != now[key]
+    ]
+
+
+def write(path: Path, value: Any) -> None:
+    """Replace a JSON file so that a reader sees the old one or the new, never a part."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(value, indent=1) + "\n")
+    draft.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
+def _git_commit() -> str:
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

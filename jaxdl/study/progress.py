@@ -1,0 +1,88 @@
+"""How far a study is: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from jaxdl.training import Plan, Progress
+
+LINE_SECONDS = 5.0
+
+
+class Display:
+    """Shows each fit's progress and the time left of the whole study, to `stream`.
+
+    The time left assumes that a fit costs in proportion to runs x steps x parameters, at the pace so far.
+    """
+
+    def __init__(self, plans: Sequence[Plan], stream: TextIO = sys.stderr) -> None:
+        self.stream, self.plans = stream, list(plans)
+        self.costs = {plan.name: plan.runs * max(plan.steps, 1) * max(plan.parameters, 1) for plan in plans}
+        self.done: dict[str, float] = {}
+        self.started = self.line_at = time.monotonic()
+        self.first: float | None = None
+        self.bar, self.task = None, None
+
+    def __enter__(self) -> "Display":
+        if self.stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%"),
+                TextColumn("{task.fields[facts]}"),
+                TimeElapsedColumn(),
+                console=Console(file=self.stream),
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("preparing", total=1.0, facts="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Take note of one program call of a fit."""
+        fresh = progress.name not in self.done
+        self.done[progress.name] = self.costs.get(progress.name, 0) * progress.work / max(progress.total, 1)
+        finished = sum(self.done.values())
+        if self.first is None:
+            self.first = finished  # what was stored already took no time now
+        share = finished / max(sum(self.costs.values()), 1)
+        elapsed = time.monotonic() - self.started
+        advanced = finished - self.first
+        left = elapsed * (sum(self.costs.values()) - finished) / advanced if advanced > 0 else None
+        facts = ""
+        if progress.examples_per_second:
+            facts = f"loss {progress.loss:.4g}, {progress.examples_per_second:,.0f} examples/s"
+        clock = f"about {duration(left)} left in all" if left is not None else "compiling"
+        runs = f"{progress.runs} run{'s' if progress.runs > 1 else ''}"
+        if self.bar:
+            facts = f"{facts}, {clock}" if facts else clock
+            self.bar.update(self.task, description=f"{progress.name}, {runs}", completed=share, facts=facts)
+        elif fresh or time.monotonic() - self.line_at > LINE_SECONDS:
+            self.line_at = time.monotonic()
+            where = f"step {progress.step:,} of {progress.steps:,}"
+            self.say(f"[{share:4.0%}] {progress.name}: {runs}, {where}, {facts + ', ' if facts else ''}{clock}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self.bar:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=self.stream, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,130 @@
+"""From run folders to a comparison: the tuned point of each variant, means with intervals, results.csv."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.study import folders
+from jaxdl.study.runs import Run
+
+
+class Row(NamedTuple):
+    """A variant at its chosen tuning point.
+
+    point: the chosen values of the tuned hyperparameters; edge: those that lie at the end of their grid
+    runs: its runs, one a seed; diverged, failed: how many of them have no metrics, for which reason
+    """
+
+    variant: str
+    point: dict[str, float]
+    edge: list[str]
+    runs: list[Run]
+    diverged: int
+    failed: int
+    metrics: dict[str, np.ndarray]
+
+
+class Results:
+    """What the runs of a command found, read from their folders.
+
+    rows: one for each variant. The tuning point is chosen by the mean over seeds of `select`, a metric of the
+        validation split and its direction; a point where a run diverged or failed is chosen only if all points
+        have one. Ties go to the first point of the grid.
+    """
+
+    def __init__(self, workdir: Path, runs: Sequence[Run], tune: dict[str, Sequence[float]], select: tuple[str, str]):
+        self.workdir, self.runs, self.tune, self.select = workdir, tuple(runs), tune, select
+        self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
+        self.rows = [self._row(variant) for variant in dict.fromkeys(run.variant for run in runs)]
+
+    def row(self, variant: str) -> Row | None:
+        """The row of a variant; None when the command left it out."""
+        return next((row for row in self.rows if row.variant == variant), None)
+
+    def curves(self, run: Run, fit: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps [T], values [T]) of one logged metric of a run; both empty when it has none."""
+        rows = folders.read_metrics(folders.run_folder(self.workdir, run))
+        pairs = [(row["step"], row[metric]) for row in rows if row["fit"] == fit and row.get(metric) is not None]
+        return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+
+    def _row(self, variant: str) -> Row:
+        numbers = [number for number, run in enumerate(self.runs) if run.variant == variant]
+        points: dict[tuple[float, ...], list[int]] = {}
+        for number in numbers:
+            points.setdefault(tuple(self.runs[number].hyper[name] for name in self.tune), []).append(number)
+        metric, direction = self.select
+
+        def rank(point: tuple[float, ...]) -> tuple[bool, float]:
+            values = [self.records[number]["metrics"].get(metric, math.nan) for number in points[point]]
+            known = [value for value in values if math.isfinite(value)]
+            mean = float(np.mean(known)) if known else math.inf
+            return len(known) < len(values), mean if direction == "min" else -mean
+
+        best = min(points, key=rank)
+        chosen = points[best]
+        records = [self.records[number] for number in chosen]
+        names = dict.fromkeys(name for record in records for name in record["metrics"])
+        edge = [
+            name
+            for name, value in zip(self.tune, best, strict=True)
+            if len(self.tune[name]) > 1 and value in (min(self.tune[name]), max(self.tune[name]))
+        ]
+        return Row(
+            variant,
+            dict(zip(self.tune, best, strict=True)),
+            edge,
+            [self.runs[number] for number in chosen],
+            sum(record["status"] == "diverged" for record in records),
+            sum(record["status"] not in ("done", "diverged") for record in records),
+            {name: np.array([r["metrics"][name] for r in records if name in r["metrics"]]) for name in names},
+        )
+
+    def csv(self, study: str) -> str:
+        """results.csv of all runs, every tuning point included: study,variant,hash,seed,metric,value."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["study", "variant", "hash", "seed", "metric", "value"])
+        for run, record in zip(self.runs, self.records, strict=True):
+            for metric, value in record["metrics"].items():
+                writer.writerow([study, run.variant, run.hash, run.seed, metric, repr(value)])
+        return text.getvalue()
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean and half-width of its 95% interval by Student's t over seeds; the half-width is nan for one value.
+
+    half-width = t_{0.975, n-1} s / sqrt(n). It covers the choice of seeds, not of test examples.
+    """
+    from scipy import stats
+
+    count = len(values)
+    if count == 0:
+        return math.nan, math.nan
+    if count == 1:
+        return float(values[0]), math.nan
+    spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return float(np.mean(values)), float(stats.t.ppf(0.975, count - 1)) * spread
+
+
+def shown(metric: str, values: np.ndarray) -> str:
+    """ "4.31 ± 0.22": errors and accuracies in %, others as they are."""
+    mean, half = interval(values)
+    if math.isnan(mean):
+        return "-"
+    scale, digits = (100, 2) if is_fraction(metric) else (1, 3)
+    return f"{scale * mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {scale * half:.{digits}f}")
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether a metric is an error or an accuracy: stored as a fraction, shown as %."""
+    return any(word in ("error", "accuracy") for word in metric.split("_")) and "squared" not in metric
+
+
+def title(metric: str) -> str:
+    """ "test_error" -> "test error %"."""
+    return metric.replace("_", " ") + (" %" if is_fraction(metric) else "")

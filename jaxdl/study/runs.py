@@ -1,0 +1,142 @@
+"""Which runs a study consists of: variants x tuning points x seeds."""
+
+import fnmatch
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl.errors import UserError, unknown
+from jaxdl.study.config import Config, content_hash
+
+
+class Run(NamedTuple):
+    """One variant at one tuning point with one seed.
+
+    settings: what the variant changes beyond `hyper`, read by the study's `train`
+    hash: of everything that defines the run but its seed
+    """
+
+    variant: str
+    seed: int
+    settings: dict[str, Any]
+    hyper: dict[str, float]
+    hash: str
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes the run from others in one fit, as text."""
+        return json.dumps([self.seed, self.settings, self.hyper], sort_keys=True)
+
+
+class Done(NamedTuple):
+    """Finished runs, as a study's `train` yields them: R = len(runs).
+
+    metrics: {"split_name": float [R]}
+    outcomes: {"test_name": float32 [R, N]}, one value per test example
+    diverged: [R], the step at which the loss was not finite, 0 where it always was
+    """
+
+    runs: "Runs"
+    metrics: dict[str, np.ndarray]
+    outcomes: dict[str, np.ndarray]
+    diverged: np.ndarray
+
+
+class Runs:
+    """Some runs of a study, in order.
+
+    owners: for each row the numbers of the study's runs that it belongs to. A row that several runs share (a
+        pretrained layer) belongs to all of them, and its metrics are logged in each one's folder.
+    """
+
+    def __init__(self, rows: Sequence[Run], owners: Sequence[Sequence[int]]) -> None:
+        self.rows, self.owners = tuple(rows), tuple(tuple(owner) for owner in owners)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def arrays(self) -> dict[str, Any]:
+        """{"seed": uint32 [R], "hyper": {name: float32 [R]}}: what the compiled program gets."""
+        names = self.rows[0].hyper
+        return {
+            "seed": np.array([row.seed for row in self.rows], np.uint32),
+            "hyper": {name: np.array([row.hyper[name] for row in self.rows], np.float32) for name in names},
+        }
+
+    def setting(self, name: str) -> np.ndarray:
+        """The value of one setting for each run, [R]."""
+        return np.array([row.settings[name] for row in self.rows])
+
+    def where(self, chosen: np.ndarray) -> "Runs":
+        """The runs at the True places of a mask [R]."""
+        index = np.flatnonzero(chosen)
+        return Runs([self.rows[i] for i in index], [self.owners[i] for i in index])
+
+    def distinct(self, *without: str) -> tuple["Runs", np.ndarray]:
+        """The runs that still differ when the named settings and hyperparameters are left out.
+
+        Returns them, without those names, and the place [R] of each run among them.
+        """
+        rows: dict[str, Run] = {}
+        owners: dict[str, list[int]] = {}
+        texts = []
+        for row, owner in zip(self.rows, self.owners, strict=True):
+            kept = row._replace(
+                settings={key: value for key, value in row.settings.items() if key not in without},
+                hyper={key: value for key, value in row.hyper.items() if key not in without},
+            )
+            texts.append(kept.identity)
+            rows.setdefault(kept.identity, kept)
+            owners.setdefault(kept.identity, []).extend(owner)
+        places = {text: place for place, text in enumerate(rows)}
+        return Runs(list(rows.values()), list(owners.values())), np.array([places[text] for text in texts])
+
+    def places_in(self, others: "Runs") -> np.ndarray:
+        """Where each of these runs stands among `others`, [R]."""
+        places = {row.identity: place for place, row in enumerate(others.rows)}
+        return np.array([places[row.identity] for row in self.rows])
+
+
+def resolve(
+    config: Config, variants: Callable[[Config], dict[str, dict[str, Any]]], only: str, fingerprint: str
+) -> tuple[Runs, list[dict[str, Any]]]:
+    """All runs that a command asks for, and the resolved config of each.
+
+    A variant changes hyperparameters ("hyper.NAME") and settings (any other name). `config.tune` holds the
+    grid, {name of a hyperparameter: values}, the same for every variant.
+    """
+    labels = variants(config)
+    chosen = _chosen(list(labels), only)
+    base = config.as_dict()
+    if config.seeds < 1:
+        raise UserError(f"seeds={config.seeds} is not possible: at least 1 is needed")
+    points = [dict(zip(base["tune"], values, strict=True)) for values in itertools.product(*base["tune"].values())]
+    if not points:
+        raise UserError("a tune grid is empty: each needs at least one value")
+    rows, configs = [], []
+    for label, point, seed in itertools.product(chosen, points, range(config.seeds)):
+        hyper, settings = dict(base["hyper"]), {}
+        changes = labels[label] | {f"hyper.{name}": value for name, value in point.items()}
+        for key, value in changes.items():
+            section, _, name = key.rpartition(".")
+            if section != "hyper":
+                settings[key] = value
+            elif name not in hyper:
+                raise unknown(f"hyperparameter (in variant {label!r} or tune)", name, hyper)
+            else:
+                hyper[name] = float(value)
+        resolved = base | {"hyper": hyper, "variant": settings, "fingerprint": fingerprint}
+        rows.append(Run(label, seed, settings, hyper, content_hash(resolved)))
+        configs.append(resolved)
+    return Runs(rows, [[number] for number in range(len(rows))]), configs
+
+
+def _chosen(labels: list[str], only: str) -> list[str]:
+    patterns = [pattern.strip() for pattern in only.split(",") if pattern.strip()]
+    for pattern in patterns:
+        if not fnmatch.filter(labels, pattern):
+            raise unknown("variant in --only", pattern, labels)
+    return [label for label in labels if not patterns or any(fnmatch.fnmatch(label, p) for p in patterns)]

@@ -1,0 +1,13 @@
+"""What is minimised and what is measured: tasks are named tuples of pure functions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "classification": ["classify"],
+        "corruption": ["corrupt"],
+        "reconstruction": ["kl_sparsity", "reconstruct"],
+        "task": ["Task"],
+    },
+)

@@ -1,0 +1,37 @@
+"""Classification: softmax cross-entropy and the misclassification error."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxdl.tasks.task import Batch, Metrics, Run, Task
+
+
+def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
+    """Minimise the mean of -log softmax(logits)[label]; measure `loss` (nats) and `error` (0 or 1) per example.
+
+    model: image [B, *image_shape] -> logits [B, classes].
+    """
+
+    def init(run: Run, key: Array) -> tuple[Any, Any]:
+        return model.init(key, jnp.zeros((1, *image_shape)))["params"], {}
+
+    def per_example(params: Any, batch: Batch) -> Metrics:
+        logits = model.apply({"params": params}, batch["image"])  # [B, classes]
+        # A product with one-hot labels, because the gradient of an indexed read is a scatter: slow on every device.
+        target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
+        loss = -(jax.nn.log_softmax(logits) * target).sum(axis=-1)
+        error = (logits.argmax(axis=-1).astype(batch["label"].dtype) != batch["label"]).astype(jnp.float32)
+        return {"loss": loss, "error": error}
+
+    def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
+        values = per_example(params, batch)
+        return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
+
+    def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
+        return per_example(params, batch)
+
+    return Task(init, loss, evaluate)

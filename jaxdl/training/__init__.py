@@ -1,0 +1,15 @@
+"""How a task is trained: state, step, advance, fit, optimizers, checkpoints, devices. Knows no task and no model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["checkpoints", "devices", "schedules", "stopping"],
+    submod_attrs={
+        "duration": ["duration"],
+        "fitting": ["Fitted", "Plan", "fit", "plan"],
+        "optimizers": ["optimizer"],
+        "settings": ["Progress", "Settings"],
+        "step": ["State", "make_advance", "make_step"],
+    },
+)

@@ -1,0 +1,143 @@
+"""Where runs execute: which devices, how many runs side by side on one, and the two ways to use several.
+
+`jit`: the runs are spread over the devices; on each, `lax.map` takes them `width` at a time.
+`pmap`: the runs go one after another, and each one's batch is split over the devices.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdl import batch as batches
+from jaxdl.errors import UserError, unknown
+
+STRATEGIES = ("jit", "pmap")
+KINDS = ("cpu", "gpu", "tpu")
+
+
+def start(kind: str = "") -> None:
+    """Choose the backend and, on CPU, make one host device per visible core. Before any array is made.
+
+    kind: "cpu", "gpu", "tpu" or "" for the best there is. A count of host devices that XLA_FLAGS sets is kept.
+    """
+    if kind and kind not in KINDS:
+        raise unknown("device", kind, KINDS)
+    if kind:
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(kind, kind))
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update(
+            "jax_num_cpu_devices",
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        )
+    # Programs of a second start come from disk. Small ones too: a study has many, and they add up.
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/jaxdl/programs")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UserError(f"--device={kind}: no such device on this machine ({str(error).splitlines()[0]})") from None
+
+
+def width(platform: str, function: Callable, *arguments: Any) -> int:
+    """How many runs go side by side in one `lax.map` step; 0 means all of them.
+
+    A fixed table over (device, primitives of the loss), never a stopwatch: between widths the last bits
+    differ. On CPU vmap buys nothing for dense models, and 8 lanes share the cost of a scatter. On
+    accelerators, all runs.
+    """
+    if platform != "cpu":
+        return 0
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    return 8 if any(name.startswith("scatter") for name in _primitives(jaxpr.jaxpr)) else 1
+
+
+def _primitives(jaxpr: Any) -> set[str]:
+    names = set()
+    for equation in jaxpr.eqns:
+        names.add(equation.primitive.name)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                names |= _primitives(inner.jaxpr)
+    return names
+
+
+class Spread:
+    """How functions of one run become programs of many, on given devices.
+
+    slots: the number of runs is padded to a multiple of this, so that all devices hold whole steps of `width`
+    """
+
+    def __init__(self, devices: Sequence[jax.Device], strategy: str, width: int) -> None:
+        if strategy not in STRATEGIES:
+            raise unknown("strategy", strategy, STRATEGIES)
+        self.strategy, self.width, self.devices = strategy, width, tuple(devices)
+        self.mesh = Mesh(np.array(devices), ("runs",))
+        self.slots = max(width, 1) * (len(devices) if strategy == "jit" else 1)
+
+    def check_batch(self, batch_size: int) -> None:
+        """UserError when a batch can't be split evenly over the devices."""
+        if self.strategy == "pmap" and batch_size % len(self.devices):
+            raise UserError(
+                f"--strategy=pmap splits a batch over {len(self.devices)} devices: batch_size={batch_size} "
+                f"is no multiple of {len(self.devices)}"
+            )
+
+    def program(self, function: Callable, *, donate: bool = False) -> Callable:
+        """function(*per_run, shared) of one run -> the compiled program(per_run, shared) of many.
+
+        per_run: a tuple of pytrees whose leaves have a leading axis [R]; shared: a pytree that all runs read.
+        donate: the first of per_run is overwritten by the result.
+        """
+
+        def many(per_run: tuple, shared: Any) -> Any:
+            here = jax.tree.leaves(per_run)[0].shape[0]
+            side_by_side = {"batch_size": self.width or here} if self.width != 1 else {}
+            return jax.lax.map(lambda one: function(*one, shared), per_run, **side_by_side)
+
+        if self.strategy == "pmap":
+            spread = jax.pmap(
+                named(many, function.__name__),
+                axis_name=batches.AXIS,
+                in_axes=(None, None),
+                out_axes=None,
+                devices=self.devices,
+            )
+            return spread
+        runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+
+        def spread(first: Any, rest: tuple, shared: Any) -> Any:
+            return jax.shard_map(many, mesh=self.mesh, in_specs=(runs, everywhere), out_specs=runs, check_vma=False)(
+                (first, *rest), shared
+            )
+
+        compiled = jax.jit(named(spread, function.__name__), donate_argnums=(0,) if donate else ())
+        return lambda per_run, shared: compiled(per_run[0], per_run[1:], shared)
+
+    def place(self, tree: Any) -> Any:
+        """Host arrays [R, ...] onto the devices that train the runs."""
+        if self.strategy == "pmap":
+            return jax.tree.map(np.asarray, tree)
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs")))
+
+    def share(self, tree: Any) -> Any:
+        """Host arrays onto all devices."""
+        if self.strategy == "pmap":
+            return jax.tree.map(np.asarray, tree)
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+
+def named(function: Callable, name: str) -> Callable:
+    """The function under another name: the one that compile logs and profiles show."""
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def fetch(tree: Any) -> Any:
+    """Device arrays as host arrays."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))

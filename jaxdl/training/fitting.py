@@ -1,0 +1,183 @@
+"""fit: train many runs of one task to the end, whatever interrupts.
+
+    programs/HASH/FIT/CHUNK/STEP/      checkpoints of the runs that shared a program call
+
+A fit is memoised by run: what is finished is read back, what was interrupted goes on from its checkpoint, the
+rest starts. A run's key is the hash of all that it depends on (its seed, hyperparameters and other inputs), so
+it does not matter in which company it was trained.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdl.training import checkpoints
+from jaxdl.training.program import Program
+from jaxdl.training.settings import Settings
+from jaxdl.training.trainer import Trainer
+
+
+class Fitted(NamedTuple):
+    """The end of a fit, on the host. R runs in the order they were given.
+
+    params, model_state: pytrees of [R, ...]
+    steps: updates each run made, [R]
+    diverged: the step at which the loss was not finite, 0 where it always was, [R]
+    metrics: {"split_name": float64 [R]}
+    outcomes: {"test_name": float32 [R, N]}, the value of each test example
+    """
+
+    params: Any
+    model_state: Any
+    steps: np.ndarray
+    diverged: np.ndarray
+    metrics: dict[str, np.ndarray]
+    outcomes: dict[str, np.ndarray]
+
+
+class Plan(NamedTuple):
+    """What a fit will do, known without training."""
+
+    name: str
+    runs: int
+    steps: int
+    parameters: int
+    width: int
+    runs_at_once: int
+
+
+def fit(
+    name: str,
+    task: Any,
+    optimizer: Callable,
+    source: Any,
+    runs: dict[str, Any],
+    settings: Settings,
+    *,
+    steps: int,
+    evaluations: int = 20,
+    average: float = 0.0,
+    patience: int = 0,
+    select: tuple[str, str] = ("validation_loss", "min"),
+    identity: Sequence[str] | None = None,
+) -> Fitted:
+    """Train all `runs` for `steps` updates and measure them on every split.
+
+    runs: {"seed": uint32 [R], "hyper": {name: float32 [R]}, ...}; further entries are pytrees of [R, ...] that
+        the task reads (a start, frozen layers)
+    evaluations: how often, evenly spread, metrics are logged and the validation split is measured
+    average: decay of the moving average of the parameters, which is then what is measured; 0 keeps none
+    patience: stop a run after so many evaluations without a better `select` metric, and keep the best
+        parameters; 0 always trains to the end
+    identity: what distinguishes runs beyond their arrays, one text each
+
+    Raises UserError for a batch that can't be split over the devices or a disk that is full, Interrupted (with
+    everything saved) when a signal asked to stop.
+    """
+    runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
+    program = Program(name, task, optimizer, source, runs, settings, average)
+    total = len(runs["seed"])
+    every = max(1, -(-steps // max(1, evaluations)))
+    terms = [steps, every, average, patience, select, source.fingerprint, source.batch_size, source.order]
+    keys = _keys(runs, [*terms], identity or [""] * total)
+    folder = settings.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = _stored(program, folder, set(keys))
+    missing = [number for number in range(total) if keys[number] not in stored]
+    size = min(program.at_once, -(-len(missing) // program.spread.slots) * program.spread.slots) or 1
+    for chunk in (np.array(missing[first : first + size]) for first in range(0, len(missing), size)):
+        place = folder / _digest([keys[number] for number in chunk])
+        trainer = Trainer(program, place, chunk, size, keys, steps, every, patience, select)
+        trainer.train(before=total - len(missing) + int(np.searchsorted(missing, chunk[0])))
+        stored |= _read(program, place, len(chunk))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(stored[key] for key in keys))
+
+
+def plan(
+    name: str,
+    task: Any,
+    optimizer: Callable,
+    source: Any,
+    runs: dict[str, Any],
+    settings: Settings,
+    *,
+    steps: int,
+    average: float = 0.0,
+    **unused: Any,
+) -> tuple[Plan, Fitted]:
+    """What `fit` would do with the same arguments, by shape evaluation alone; the result holds zeros of its shapes."""
+    runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
+    program = Program(name, task, optimizer, source, runs, settings, average)
+    total = len(runs["seed"])
+
+    def zeros(leaf: Any) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), leaf.dtype), (total, *leaf.shape))
+
+    state = program.abstract_state
+    measured = program.abstract_values
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    result = Fitted(
+        jax.tree.map(zeros, state.params),
+        jax.tree.map(zeros, state.model_state),
+        np.full(total, steps),
+        np.zeros(total, int),
+        {f"{split}_{metric}": np.zeros(total) for split in measured for metric in measured[split]},
+        {f"test_{metric}": zeros(leaf) for metric, leaf in measured["test"].items()},
+    )
+    return Plan(name, total, steps, parameters, program.spread.width, program.at_once), result
+
+
+def _stored(program: Program, folder: Path, wanted: set[str]) -> dict[str, Fitted]:
+    """{run key: its end} of the `wanted` runs that finished; what is damaged is as if it had not finished."""
+    found: dict[str, Fitted] = {}
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        notes = checkpoints.newest_notes(place)
+        if notes and notes["finished"] is not None and wanted & set(notes["runs"]):
+            found |= _read(program, place, len(notes["runs"]))
+    return {key: end for key, end in found.items() if key in wanted}
+
+
+def _read(program: Program, place: Path, count: int) -> dict[str, Fitted]:
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), program.abstract_state)
+    restored = checkpoints.restore(place, {"state": state}, program.settings.warn)
+    if restored is None or restored[2]["finished"] is None:
+        return {}
+    tree, further, notes = restored
+    state = tree["state"]
+    chunk = Fitted(
+        _best(further, state.evaluated),
+        state.model_state,
+        state.step.astype(int),
+        np.where(np.isfinite(state.loss), 0, state.step).astype(int),
+        {metric: np.array(values) for metric, values in notes["finished"].items()},
+        {name[len("['outcomes']['") : -2]: further[name] for name in further if name.startswith("['outcomes']")},
+    )
+    return {key: jax.tree.map(lambda leaf, row=row: leaf[row], chunk) for row, key in enumerate(notes["runs"])}
+
+
+def _best(further: dict[str, np.ndarray], params: Any) -> Any:
+    """The parameters that early stopping kept, where it was on; else `params`."""
+    named = {
+        "['best']" + jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    return jax.tree.unflatten(jax.tree.structure(params), [further.get(name, leaf) for name, leaf in named.items()])
+
+
+def _keys(runs: dict[str, Any], terms: list[Any], identity: Sequence[str]) -> list[str]:
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(runs)]
+    keys = []
+    for number, text in enumerate(identity):
+        digest = hashlib.sha256(json.dumps([terms, text]).encode())
+        for path, leaf in leaves:
+            digest.update(path.encode() + str(leaf.dtype).encode() + np.ascontiguousarray(leaf[number]).tobytes())
+        keys.append(digest.hexdigest()[:20])
+    return keys
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,197 @@
+"""The loop on the host: call `advance`, log, checkpoint, answer signals, until every run of a chunk has ended."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.errors import UserError
+from jaxdl.training import checkpoints
+from jaxdl.training.program import SPLITS, Program
+from jaxdl.training.settings import Progress
+from jaxdl.training.step import State
+
+
+class Trainer:
+    """One chunk of runs on its way from the first step, or its last checkpoint, to the end."""
+
+    def __init__(
+        self,
+        program: Program,
+        folder: Path,
+        chunk: np.ndarray,
+        size: int,
+        keys: list[str],
+        steps: int,
+        every: int,
+        patience: int,
+        select: tuple[str, str],
+    ) -> None:
+        self.program, self.folder, self.chunk, self.steps, self.every = program, folder, chunk, steps, every
+        self.patience, (self.metric, self.direction) = patience, select
+        self.keys = [keys[number] for number in chunk]
+        self.settings, self.spread = program.settings, program.spread
+        # Padding repeats the last run and never trains it: all chunks of a fit have one size, and so one program.
+        self.rows = np.minimum(np.arange(size), len(chunk) - 1)
+        self.history: list[dict[str, Any]] = []
+        self.limit = np.full(len(chunk), steps)  # where each run ends: `steps`, or where early stopping ended it
+        self.best_value = np.full(len(chunk), np.inf)
+        self.stale = np.zeros(len(chunk), int)
+
+    def train(self, before: int) -> None:
+        """Train the chunk to its end and store it; `before` runs of the fit have ended already."""
+        program, spread = self.program, self.spread
+        with self.settings.requests.held():
+            run = spread.place(jax.tree.map(lambda leaf: leaf[self.chunk][self.rows], program.runs))
+            data = spread.share(program.data)
+            own = program.prepare((run,), data) if program.prepared else None
+            shared = {"data": None if program.prepared else data, "log_every": np.uint32(self.every)}
+            if program.prepared:
+                del data
+            state, best = self._restore() or self._first(run, own, shared)
+            call, saved = 1, time.monotonic()
+            self._report(before, 0.0)
+            while (active := self._active()).any():
+                step = int(self.step[active].max())
+                until = min(step + call, step - step % self.every + self.every, self.steps)
+                started = time.monotonic()
+                limits = np.minimum(self.limit, until).astype(np.uint32)
+                limits = np.where(np.arange(len(self.rows)) < len(self.chunk), limits[self.rows], 0).astype(np.uint32)
+                state = program.advance((state, run, own, spread.place(limits)), shared)
+                self._look(state)
+                seconds = time.monotonic() - started
+                # The first call compiles; later ones set the pace. Cutting anywhere changes no bit.
+                per_step = seconds / (until - step)
+                call = min(2 * call, max(1, int(self.settings.call_seconds / max(per_step, 1e-9))))
+                if until % self.every == 0 or until == self.steps:
+                    best = self._log(until, state, best, run, own, shared)
+                self._report(before, active.sum() * (until - step) * program.source.batch_size / seconds)
+                if self.settings.requests.pending or time.monotonic() - saved > self.settings.checkpoint_seconds:
+                    if self._active().any():
+                        self._save(state, best, {})
+                    saved = time.monotonic()
+                if self.settings.requests.pending and self._active().any():
+                    return  # `held` raises Interrupted
+            self._finish(state, best, run, own, shared)
+
+    def _first(self, run: Any, own: Any, shared: Any) -> tuple[State, Any]:
+        state = self.program.init((run, own), {"data": shared["data"]})
+        self._look(state)
+        return state, jax.tree.map(jnp.copy, state.evaluated) if self.patience else None
+
+    def _restore(self) -> tuple[State, Any] | None:
+        count = len(self.chunk)
+        state = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), self.program.abstract_state
+        )
+        like = {"state": state, "best": state.evaluated if self.patience else None}
+        found = checkpoints.restore(self.folder, like, self.settings.warn)
+        if found is None:
+            return None
+        tree, _, notes = found
+        self.history = notes["history"]
+        self.limit, self.stale = np.array(notes["limit"]), np.array(notes["stale"])
+        self.best_value = np.array(notes["best_value"])
+        for row in self.history:
+            self._tell(row)
+        tree = self.spread.place(jax.tree.map(lambda leaf: leaf[self.rows], tree))
+        self._look(tree["state"])
+        return tree["state"], tree["best"]
+
+    def _look(self, state: State) -> None:
+        """What the loop decides by: the step and the loss of each run. Waits for the devices."""
+        step, loss = jax.device_get((state.step, state.loss))
+        self.step, self.loss = step[: len(self.chunk)].astype(int), loss[: len(self.chunk)]
+
+    def _active(self) -> np.ndarray:
+        return (self.step < self.limit) & np.isfinite(self.loss)
+
+    def _measure(self, state: State, best: Any, run: Any, own: Any, shared: Any, splits: Sequence[str]) -> Any:
+        """{split: {metric: float32 [M, N]}} of the chunk's M runs."""
+        wanted = {split: np.bool_(split in splits) for split in SPLITS}
+        params = best if best is not None else state.evaluated
+        values = self.program.evaluate(
+            (params, state.model_state, run, own), {"data": shared["data"], "wanted": wanted}
+        )
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(self.chunk)], {s: values[s] for s in splits})
+
+    def _log(self, until: int, state: State, best: Any, run: Any, own: Any, shared: Any) -> Any:
+        """Write down where the runs are that reached this step; returns the best parameters so far."""
+        here = (self.step == until) & np.isfinite(self.loss)
+        since = until - (until - 1) // self.every * self.every
+        sums = jax.device_get(state.metrics)
+        values = {f"train_{metric}": np.float64(total[: len(here)]) / since for metric, total in sums.items()}
+        measured = self._measure(state, None, run, own, shared, ["validation"])
+        values |= self._summaries(measured)
+        if self.patience:
+            if self.metric not in values:
+                raise UserError(f"early stopping by {self.metric!r} is not possible: valid is {', '.join(values)}")
+            value = values[self.metric] if self.direction == "min" else -values[self.metric]
+            better = here & (value < self.best_value)
+            self.best_value = np.where(better, value, self.best_value)
+            self.stale = np.where(here, np.where(better, 0, self.stale + 1), self.stale)
+            self.limit = np.where(here & (self.stale >= self.patience), until, self.limit)
+            padded = np.where(np.arange(len(self.rows)) < len(here), better[self.rows], False)
+            best = self.program.keep(best, state.evaluated, self.spread.place(padded))
+        row = {
+            "step": until,
+            "here": here.tolist(),
+            "values": {name: v.tolist() for name, v in values.items()},
+        }
+        self.history.append(row)
+        self._tell(row)
+        return best
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        here = np.array(row["here"])
+        if here.any():
+            values = {metric: np.array(numbers)[here] for metric, numbers in row["values"].items()}
+            self.settings.log(self.program.name, self.chunk[here], row["step"], values)
+
+    def _summaries(self, measured: Any) -> dict[str, np.ndarray]:
+        summarise = self.program.task.summarise or (
+            lambda values: {name: v.mean(dtype=np.float64) for name, v in values.items()}
+        )
+        result: dict[str, np.ndarray] = {}
+        for split, values in measured.items():
+            each = [summarise({name: v[number] for name, v in values.items()}) for number in range(len(self.chunk))]
+            result |= {f"{split}_{metric}": np.array([float(one[metric]) for one in each]) for metric in each[0]}
+        return result
+
+    def _report(self, before: int, examples_per_second: float) -> None:
+        finite = self.loss[np.isfinite(self.loss)]
+        self.settings.progress(
+            Progress(
+                name=self.program.name,
+                runs=len(self.program.runs["seed"]),
+                step=int(self.step.max()),
+                steps=self.steps,
+                work=before * self.steps + int(self.step.sum()),
+                total=len(self.program.runs["seed"]) * self.steps,
+                loss=float(finite.mean()) if finite.size else float("nan"),
+                examples_per_second=examples_per_second,
+            )
+        )
+
+    def _finish(self, state: State, best: Any, run: Any, own: Any, shared: Any) -> None:
+        measured = self._measure(state, best, run, own, shared, SPLITS)
+        metrics = {name: values.tolist() for name, values in self._summaries(measured).items()}
+        outcomes = {"outcomes": {f"test_{name}": values for name, values in measured["test"].items()}}
+        self._save(state, best, outcomes, finished=metrics)
+
+    def _save(self, state: State, best: Any, outcomes: dict[str, np.ndarray], finished: Any = None) -> None:
+        count = len(self.chunk)
+        tree = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], {"state": state, "best": best})
+        notes = {
+            "runs": self.keys,
+            "history": self.history,
+            "limit": self.limit.tolist(),
+            "stale": self.stale.tolist(),
+            "best_value": self.best_value.tolist(),
+            "finished": finished,
+        }
+        checkpoints.save(self.folder, int(self.step.max()), tree | outcomes, notes)
