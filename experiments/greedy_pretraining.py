@@ -9,6 +9,7 @@ Minutes: 2 (digits, 2 CPU cores).
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[list[d
     layers: list[dict[str, np.ndarray]] = []
     measured: dict[str, np.ndarray] = {}
     sizes = [inputs(source), *[config.model.hidden] * depths.max()]
-    for below, width in zip(sizes, sizes[1:], strict=False):
+    for below, width in pairwise(sizes):
         shapes = {"kernel": (len(runs), below, width), "bias": (len(runs), width)}
         layers.append({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     for kind in ("autoencoder", "ksparse", "supervised"):
@@ -93,7 +94,7 @@ def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[list[d
                 {name: values[stack.places_in(owners)] for name, values in layer.items()} for owners, layer in frozen
             ]
             fitted = pretrain_layer(config, source, stack, lower, kind, fit)
-            layer = fitted.params["hidden_0" if kind == "supervised" else "encoder_0"]
+            layer = fitted.params[first_layer(kind)]
             frozen.append((stack, layer))
             for name, values in layer.items():
                 layers[number][name][chosen] = values[place]
@@ -118,17 +119,8 @@ def pretrain_layer(config: Any, source: Any, stack: Any, lower: list[dict], kind
         task = jaxdl.tasks.classify(network, (size,))
     else:
         bounded = first or model.unit == "sigmoid"
-        network = jaxdl.models.Autoencoder(
-            size,
-            (model.hidden,),
-            code_unit="linear" if kind == "ksparse" else model.unit,
-            tied=model.tied,
-            top_k=model.top_k if kind == "ksparse" else 0,
-            initialisation=model.initialisation,
-        )
-        task = jaxdl.tasks.reconstruct(
-            network, size, pretraining.objective if bounded else "squared_error", bounded=bounded
-        )
+        objective = pretraining.objective if bounded else "squared_error"
+        task = jaxdl.tasks.reconstruct(autoencoder(config, size, kind), size, objective, bounded=bounded)
     steps = jaxdl.training.duration(pretraining, source.steps_per_epoch, "pretrain.")
     rule = jaxdl.training.optimizer(pretraining.optimizer, steps)
 
@@ -139,6 +131,20 @@ def pretrain_layer(config: Any, source: Any, stack: Any, lower: list[dict], kind
     name = f"{kind}_layer{len(lower) + 1}"
     extra = {"lower": lower} if lower else {}
     return fit(name, task, optimizer, source, stack, extra, steps=steps, evaluations=config.evaluations)
+
+
+def autoencoder(config: Any, size: int, kind: str) -> Any:
+    """The autoencoder of one layer: size-hidden-size."""
+    model, sparse = config.model, kind == "ksparse"
+    return jaxdl.models.Autoencoder(
+        size, (model.hidden,), code_unit="linear" if sparse else model.unit, tied=model.tied,
+        top_k=model.top_k if sparse else 0, initialisation=model.initialisation,
+    )  # fmt: skip
+
+
+def first_layer(kind: str) -> str:
+    """Under which name a one-layer network keeps the layer that the deep network takes over."""
+    return "hidden_0" if kind == "supervised" else "encoder_0"
 
 
 def fine_tune(
@@ -202,75 +208,58 @@ def inputs(source: Any) -> int:
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """Error against depth and labels, learning curves at the greatest depth, filters, reconstructions."""
     draw, compare = jaxdl.study.figures, config.compare
+    depth, deepest = compare.labelled_depth, max(compare.depths)
+
+    def errors(labels: dict[int, str]) -> dict[str, tuple]:
+        """{kind: (x, test error % of each seed)} over {x: the end of a variant's name}."""
+        rows = {kind: {x: results.row(kind + end) for x, end in labels.items()} for kind in compare.kinds}
+        known = {
+            kind: {x: 100 * row.metrics["test_error"] for x, row in each.items() if row and "test_error" in row.metrics}
+            for kind, each in rows.items()
+        }
+        return {kind: (list(each), list(each.values())) for kind, each in known.items() if each}
+
+    style = dict(ylabel="test error %", whole=True, logarithmic=True)
+    by_depth = errors({d: f"-{d}" for d in compare.depths})
+    by_labels = errors({n: f"-{depth}-{n}labels" for n in compare.labels})
+    rows = {kind: results.row(f"{kind}-{deepest}") for kind in compare.kinds}
+    bands = {kind: results.band(row, f"depth{deepest}", "validation_error") for kind, row in rows.items() if row}
+    curves = {kind: (steps, 100 * np.array(values)) for kind, (steps, values) in bands.items() if steps}
     drawn = {}
-    by_depth = {kind: [(d, results.row(f"{kind}-{d}")) for d in compare.depths] for kind in compare.kinds}
-    lines = {
-        kind: [(d, 100 * row.metrics["test_error"]) for d, row in pairs if row] for kind, pairs in by_depth.items()
-    }
-    lines = {kind: tuple(zip(*pairs, strict=True)) for kind, pairs in lines.items() if pairs}
-    if any(len(x) > 1 for x, _ in lines.values()):
-        drawn["error_by_depth"] = draw.bands(
-            lines, "hidden layers", "test error %", whole=True, title="Mean and 95% interval over seeds"
-        )
-    depth = compare.labelled_depth
-    few = {kind: [(n, results.row(f"{kind}-{depth}-{n}labels")) for n in compare.labels] for kind in compare.kinds}
-    lines = {kind: [(n, 100 * row.metrics["test_error"]) for n, row in pairs if row] for kind, pairs in few.items()}
-    lines = {kind: tuple(zip(*pairs, strict=True)) for kind, pairs in lines.items() if pairs}
-    if lines:
-        drawn["error_by_labels"] = draw.bands(
-            lines, "labels a class", "test error %", whole=True, title=f"{depth} hidden layers, all images unlabelled"
-        )
-    deepest = max(compare.depths)
-    curves = {}
-    for kind in compare.kinds:
-        if row := results.row(f"{kind}-{deepest}"):
-            logged = [results.curves(run, f"depth{deepest}", "validation_error") for run in row.runs]
-            steps = sorted(set.intersection(*(set(x.tolist()) for x, _ in logged)))
-            values = [[100 * y[x.tolist().index(step)] for x, y in logged] for step in steps]
-            if steps:
-                curves[kind] = (steps, values)
+    if by_depth and len(compare.depths) > 1:
+        drawn["error_by_depth"] = draw.bands(by_depth, "hidden layers", **style)
+    if by_labels:
+        title = f"{depth} hidden layers, all images unlabelled"
+        drawn["error_by_labels"] = draw.bands(by_labels, "labels a class", title=title, **style)
     if curves:
+        title = f"{deepest} hidden layers"
         drawn["learning_curves"] = draw.bands(
-            curves,
-            "fine-tuning step",
-            "validation error %",
-            title=f"{deepest} hidden layers, learning rate of each chosen",
+            curves, "fine-tuning step", "validation error %", logarithmic=True, title=title
         )
     return drawn | layer_pictures(config, source, results, fit)
 
 
 def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
-    """First-layer filters of each kind of start, and what its autoencoder makes of test images (seed 0)."""
-    draw = jaxdl.study.figures
+    """First-layer filters of each pretrained kind, and what its autoencoder makes of test images (seed 0)."""
     shape = source.data["test"]["image"].shape[1:]
-    count = 12
-    images = np.asarray(source.data["test"]["image"][:count], np.float32) * np.float32(source.scale)  # [12, h, w, c]
+    images = np.asarray(source.data["test"]["image"][:12], np.float32) * np.float32(source.scale)  # [12, h, w, c]
     filters, reconstructions = {}, {"test image": images.mean(axis=-1)}
     for kind in config.compare.kinds:
+        start = KINDS[kind]["start"]
         row = next((row for row in results.rows if row.variant.startswith(f"{kind}-")), None)
-        if row is None or KINDS[kind]["start"] == "random":
+        if row is None or start == "random":
             continue
-        first = jaxdl.study.Runs([row.runs[0]], [[]]).distinct(*FINE_TUNING)[0]
-        params = fit_first = pretrain_layer(config, source, first, [], KINDS[kind]["start"], fit).params
-        layer = fit_first["hidden_0" if kind == "supervised" else "encoder_0"]
-        kernels = layer["kernel"][0].T[:50].reshape(-1, *shape)  # [in, H] -> [50, h, w, c]
-        filters[kind] = kernels.mean(axis=-1)
-        if kind != "supervised":
-            network = jaxdl.models.Autoencoder(
-                inputs(source),
-                (config.model.hidden,),
-                code_unit="linear" if kind == "ksparse" else config.model.unit,
-                tied=config.model.tied,
-                top_k=config.model.top_k if kind == "ksparse" else 0,
-            )
-            _, output = network.apply(
-                {"params": {k: {n: v[0] for n, v in p.items()} for k, p in params.items()}}, images
-            )
+        stack, _ = jaxdl.study.Runs(row.runs[:1], [[]]).distinct(*FINE_TUNING)
+        fitted = pretrain_layer(config, source, stack, [], start, fit)
+        params = {layer: {name: leaf[0] for name, leaf in values.items()} for layer, values in fitted.params.items()}
+        kernel = params[first_layer(start)]["kernel"]
+        filters[kind] = kernel.T[:50].reshape(-1, *shape).mean(axis=-1)  # [in, H] -> [50, h, w]
+        if start != "supervised":
+            _, output = autoencoder(config, inputs(source), start).apply({"params": params}, images)
             guess = 1 / (1 + np.exp(-np.asarray(output, np.float64)))
             reconstructions[kind] = guess.reshape(-1, *shape).mean(axis=-1)
-    if not filters:
-        return {}
-    drawn = {"filters": draw.tiles(filters, symmetric=True)}
+    draw = jaxdl.study.figures
+    drawn = {"filters": draw.tiles(filters, symmetric=True)} if filters else {}
     if len(reconstructions) > 1:
         drawn["reconstructions"] = draw.rows(reconstructions, "Reconstructions by the first layer")
     return drawn
@@ -285,7 +274,7 @@ study = Study(
     train=train,
     figures=figures,
     select=SELECT,
-    columns=("test_error", "train_error", "validation_error"),
+    columns=("test_error_before", "test_error", "train_error", "validation_error"),
     further=(
         "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:mnist   the same on MNIST",
         "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:paper   for an accelerator",

@@ -35,6 +35,8 @@ def bands(
             axes.fill_between(x, low, means + halves, color=line.get_color(), alpha=0.2, linewidth=0)
     if logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value).lstrip("0.")[:1] in "25" else "")
     if whole:
         axes.set_xticks(sorted({value for x, _ in lines.values() for value in x}))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -48,7 +50,9 @@ def tiles(groups: dict[str, np.ndarray], *, columns: int = 10, symmetric: bool =
 
     symmetric: the grey scale of each tile is centred on zero (weights); otherwise it spans [0, 1] (images).
     """
-    figure = Figure(figsize=(3.4 * len(groups), 3.8), layout="constrained")
+    first = next(iter(groups.values()))
+    lines, aspect = -(-len(first) // columns), first.shape[1] / first.shape[2]
+    figure = Figure(figsize=(3.4 * len(groups), 0.4 + 3.4 * aspect * lines / columns), layout="constrained")
     for axes, (label, images) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
         axes.imshow(_sheet(images, columns, symmetric), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(label, fontsize=10)

@@ -10,11 +10,12 @@ from jaxdl.study.results import Results, Row, shown, title
 def cells(results: Results, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table: variant, seeds, tuned values, metrics as mean ± 95% interval."""
     tuned = [name for name, grid in results.tune.items() if len(grid) > 1]
+    columns = [name for name in columns if any(name in row.metrics for row in results.rows)]
     header = ["variant", "seeds", *(name.replace("_", " ") for name in tuned), *(title(name) for name in columns)]
     body = []
     for row in results.rows:
         values = [shown(name, row.metrics[name]) if name in row.metrics else "-" for name in columns]
-        points = [f"{row.point[name]:g}" + ("*" if name in row.edge else "") for name in tuned]
+        points = [f"{row.point[name]:g}" + "*" * (name in row.edge) if name in row.point else "-" for name in tuned]
         body.append([row.variant, _count(row), *points, *values])
     return header, body
 

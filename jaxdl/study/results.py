@@ -16,7 +16,8 @@ from jaxdl.study.runs import Run
 class Row(NamedTuple):
     """A variant at its chosen tuning point.
 
-    point: the chosen values of the tuned hyperparameters; edge: those that lie at the end of their grid
+    point: the chosen values of the hyperparameters that the variant was tuned over; edge: those that lie at the
+        end of their grid
     runs: its runs, one a seed; diverged, failed: how many of them have no metrics, for which reason
     """
 
@@ -37,7 +38,9 @@ class Results:
         have one. Ties go to the first point of the grid.
     """
 
-    def __init__(self, workdir: Path, runs: Sequence[Run], tune: dict[str, Sequence[float]], select: tuple[str, str]):
+    def __init__(
+        self, workdir: Path, runs: Sequence[Run], tune: dict[str, Sequence[float]], select: tuple[str, str]
+    ) -> None:
         self.workdir, self.runs, self.tune, self.select = workdir, tuple(runs), tune, select
         self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
         self.rows = [self._row(variant) for variant in dict.fromkeys(run.variant for run in runs)]
@@ -46,17 +49,23 @@ class Results:
         """The row of a variant; None when the command left it out."""
         return next((row for row in self.rows if row.variant == variant), None)
 
-    def curves(self, run: Run, fit: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps [T], values [T]) of one logged metric of a run; both empty when it has none."""
+    def curves(self, run: Run, fit: str, metric: str) -> dict[int, float]:
+        """{step: value} of one logged metric of a run."""
         rows = folders.read_metrics(folders.run_folder(self.workdir, run))
-        pairs = [(row["step"], row[metric]) for row in rows if row["fit"] == fit and row.get(metric) is not None]
-        return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+        return {row["step"]: row[metric] for row in rows if row["fit"] == fit and row.get(metric) is not None}
+
+    def band(self, row: Row, fit: str, metric: str) -> tuple[list[int], list[list[float]]]:
+        """(steps [T], values [T][seeds]) of one logged metric where all runs of a row have it."""
+        curves = [self.curves(run, fit, metric) for run in row.runs]
+        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+        return steps, [[curve[step] for curve in curves] for step in steps]
 
     def _row(self, variant: str) -> Row:
         numbers = [number for number, run in enumerate(self.runs) if run.variant == variant]
         points: dict[tuple[float, ...], list[int]] = {}
         for number in numbers:
             points.setdefault(tuple(self.runs[number].hyper[name] for name in self.tune), []).append(number)
+        tuned = [name for place, name in enumerate(self.tune) if len({point[place] for point in points}) > 1]
         metric, direction = self.select
 
         def rank(point: tuple[float, ...]) -> tuple[bool, float]:
@@ -69,14 +78,11 @@ class Results:
         chosen = points[best]
         records = [self.records[number] for number in chosen]
         names = dict.fromkeys(name for record in records for name in record["metrics"])
-        edge = [
-            name
-            for name, value in zip(self.tune, best, strict=True)
-            if len(self.tune[name]) > 1 and value in (min(self.tune[name]), max(self.tune[name]))
-        ]
+        point = {name: value for name, value in zip(self.tune, best, strict=True) if name in tuned}
+        edge = [name for name, value in point.items() if value in (min(self.tune[name]), max(self.tune[name]))]
         return Row(
             variant,
-            dict(zip(self.tune, best, strict=True)),
+            point,
             edge,
             [self.runs[number] for number in chosen],
             sum(record["status"] == "diverged" for record in records),

@@ -1,6 +1,7 @@
 """From a config to a finished comparison: plan, train what is missing, then table, figures and report."""
 
 import json
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +137,7 @@ def _train(
     settings.progress, settings.warn = display.update, display.say
     for done in study.train(config, source, runs, _fit(settings, places, display)):
         for row, owners in enumerate(done.runs.owners):
-            metrics = {name: float(values[row]) for name, values in done.metrics.items()}
+            metrics = {name: float(v[row]) for name, v in done.metrics.items() if np.isfinite(v[row])}
             outcomes = {name: values[row] for name, values in done.outcomes.items()}
             for owner in owners:
                 folders.finish(places[owner], metrics, outcomes, int(done.diverged[row]))
@@ -166,9 +167,8 @@ def _fit(settings: Any, places: list[Path] | None, display: Display | None) -> C
 
 def _print_plan(study: "Study", config: Config, runs: Runs, plans: list[training.Plan]) -> None:
     variants = list(dict.fromkeys(run.variant for run in runs.rows))
-    points = len({json.dumps([run.variant, run.hyper]) for run in runs.rows}) // len(variants)
-    print(f"{study.name}: {len(runs)} runs = {len(variants)} variants x {points} tuning points x {config.seeds} seeds")
-    print("variants: " + ", ".join(variants))
+    print(f"{study.name}: {len(runs)} runs of {len(variants)} variants, with {config.seeds} seeds at each tuning point")
+    print(textwrap.fill("variants: " + ", ".join(variants), 98, subsequent_indent="  "))
     print(f"\n{'program':<28}{'runs':>6}{'steps':>9}{'parameters':>13}{'width':>7}{'at once':>9}")
     for plan in plans:
         width = plan.width or "all"

@@ -106,32 +106,44 @@ def resolve(
     """All runs that a command asks for, and the resolved config of each.
 
     A variant changes hyperparameters ("hyper.NAME") and settings (any other name). `config.tune` holds the
-    grid, {name of a hyperparameter: values}, the same for every variant.
+    grid, {name of a hyperparameter: values}, the same for every variant but those that set the value themselves.
     """
     labels = variants(config)
     chosen = _chosen(list(labels), only)
     base = config.as_dict()
     if config.seeds < 1:
         raise UserError(f"seeds={config.seeds} is not possible: at least 1 is needed")
-    points = [dict(zip(base["tune"], values, strict=True)) for values in itertools.product(*base["tune"].values())]
-    if not points:
-        raise UserError("a tune grid is empty: each needs at least one value")
+    for name, grid in base["tune"].items():
+        if name not in base["hyper"]:
+            raise unknown("hyperparameter in tune", name, base["hyper"])
+        if not grid or len(set(grid)) < len(grid):
+            raise UserError(f"tune.{name}={tuple(grid)} is not possible: a grid has one or more different values")
     rows, configs = [], []
-    for label, point, seed in itertools.product(chosen, points, range(config.seeds)):
-        hyper, settings = dict(base["hyper"]), {}
-        changes = labels[label] | {f"hyper.{name}": value for name, value in point.items()}
-        for key, value in changes.items():
-            section, _, name = key.rpartition(".")
-            if section != "hyper":
-                settings[key] = value
-            elif name not in hyper:
-                raise unknown(f"hyperparameter (in variant {label!r} or tune)", name, hyper)
-            else:
-                hyper[name] = float(value)
-        resolved = base | {"hyper": hyper, "variant": settings, "fingerprint": fingerprint}
-        rows.append(Run(label, seed, settings, hyper, content_hash(resolved)))
-        configs.append(resolved)
+    for label in chosen:
+        grids = {f"hyper.{name}": grid for name, grid in base["tune"].items() if f"hyper.{name}" not in labels[label]}
+        points = [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
+        for point, seed in itertools.product(points, range(config.seeds)):
+            run, resolved = _run(label, seed, labels[label] | point, base, fingerprint)
+            rows.append(run)
+            configs.append(resolved)
     return Runs(rows, [[number] for number in range(len(rows))]), configs
+
+
+def _run(
+    label: str, seed: int, changes: dict[str, Any], base: dict[str, Any], fingerprint: str
+) -> tuple[Run, dict[str, Any]]:
+    """One run and its resolved config."""
+    hyper, settings = dict(base["hyper"]), {}
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        if section != "hyper":
+            settings[key] = value
+        elif name not in hyper:
+            raise unknown(f"hyperparameter in variant {label!r}", name, hyper)
+        else:
+            hyper[name] = float(value)
+    resolved = base | {"hyper": hyper, "variant": settings, "fingerprint": fingerprint}
+    return Run(label, seed, settings, hyper, content_hash(resolved)), resolved
 
 
 def _chosen(labels: list[str], only: str) -> list[str]:

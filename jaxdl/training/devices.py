@@ -101,14 +101,19 @@ class Spread:
             return jax.lax.map(lambda one: function(*one, shared), per_run, **side_by_side)
 
         if self.strategy == "pmap":
-            spread = jax.pmap(
-                named(many, function.__name__),
+
+            def split(_: Any, per_run: tuple, shared: Any) -> Any:
+                return many(per_run, shared)
+
+            compiled = jax.pmap(
+                named(split, function.__name__),
                 axis_name=batches.AXIS,
-                in_axes=(None, None),
+                in_axes=(0, None, None),
                 out_axes=None,
                 devices=self.devices,
             )
-            return spread
+            numbers = np.arange(len(self.devices))  # pmap wants a mapped argument; all else is on every device
+            return lambda per_run, shared: compiled(numbers, per_run, shared)
         runs, everywhere = PartitionSpec("runs"), PartitionSpec()
 
         def spread(first: Any, rest: tuple, shared: Any) -> Any:

@@ -1,0 +1,173 @@
+"""Deep autoencoders by pretraining. Hinton & Salakhutdinov 2006 (Science 313), Figure 2.
+
+A deep autoencoder, unrolled from layers that were pretrained one by one, beside the same network from random
+weights and beside principal component analysis with a code of the same size. Squared error per test image.
+
+Minutes: 1 (digits, 2 CPU cores).
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import jaxdl
+from experiments.greedy_pretraining import FINE_TUNING, inputs, through
+from jaxdl.study import Done, Study
+
+NO_PRETRAINING = {"hyper.masking": 0.0, "hyper.pretrain_learning_rate": 0.0}
+
+
+def variants(config: Any) -> dict[str, dict[str, Any]]:
+    """PCA, and the deep autoencoder from random weights and from pretrained layers."""
+    return {
+        "pca": {"start": "pca", "hyper.learning_rate": 0.0} | NO_PRETRAINING,
+        "random": {"start": "random"} | NO_PRETRAINING,
+        "pretrained": {"start": "pretrained"},
+    }
+
+
+def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
+    """Pretrain the layers, unroll them into one network, and train it to reconstruct its input."""
+    starts = runs.setting("start")
+    linear = runs.where(starts == "pca")
+    if len(linear):
+        errors = {split: pca_errors(source, split, config.model.widths[-1]) for split in source.data}
+        metrics = {f"{split}_squared_error": np.full(len(linear), error.mean()) for split, error in errors.items()}
+        outcomes = {"test_squared_error": np.tile(errors["test"].astype(np.float32), (len(linear), 1))}
+        yield Done(linear, metrics, outcomes, np.zeros(len(linear), int))
+    deep = runs.where(starts != "pca")
+    if len(deep):
+        fitted = unrolled(config, source, deep, fit)
+        yield Done(deep, fitted.metrics, fitted.outcomes, fitted.diverged)
+
+
+def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> dict[str, dict[str, np.ndarray]]:
+    """One denoising autoencoder a layer: {"encoder_k", "decoder_k"} of the deep network, leaves [R, ...]."""
+    stack, place = runs.distinct(*FINE_TUNING)
+    lower: list[dict] = []
+    params = {}
+    sizes = (inputs(source), *config.model.widths)
+    steps = jaxdl.training.duration(config.pretrain, source.steps_per_epoch, "pretrain.")
+    rule = jaxdl.training.optimizer(config.optimizer, steps)
+
+    def optimizer(hyper: dict) -> Any:
+        return rule(hyper | {"learning_rate": hyper["pretrain_learning_rate"], "weight_decay": np.float32(0)})
+
+    for number, (below, width) in enumerate(pairwise(sizes)):
+        code = number == len(sizes) - 2
+        network = jaxdl.models.Autoencoder(
+            below, (width,), code_unit="linear" if code else "sigmoid", initialisation=config.model.initialisation
+        )
+        features = through(source, lambda run: run["lower"], "sigmoid") if lower else source
+        task = jaxdl.tasks.reconstruct(network, below, "cross_entropy")
+        extra = {"lower": lower} if lower else {}
+        options = dict(steps=steps, evaluations=config.evaluations)
+        fitted = fit(f"layer{number + 1}", task, optimizer, features, stack, extra, **options)
+        lower = [*lower, fitted.params["encoder_0"]]
+        for side in ("encoder", "decoder"):
+            params[f"{side}_{number}"] = {name: values[place] for name, values in fitted.params[f"{side}_0"].items()}
+    return params
+
+
+def unrolled(config: Any, source: Any, runs: Any, fit: Callable) -> Any:
+    """Train the whole deep autoencoder, from pretrained layers where the run has them."""
+    import jax
+
+    network = deep_network(config, source)
+    task = jaxdl.tasks.reconstruct(network, inputs(source), "cross_entropy")
+    given = runs.setting("start") == "pretrained"
+    extra: dict[str, Any] = {"given": given.astype(np.float32)}
+    if given.any():
+        some = pretrain(config, source, runs.where(given), fit)
+        extra["pretrained"] = jax.tree.map(lambda leaf: spread(leaf, given), some)
+
+    def init(run: dict, key: Any) -> tuple[dict, dict]:
+        params, state = task.init(run, key)
+        if "pretrained" in run:
+            start = run["pretrained"]
+            params = jax.tree.map(lambda old, new: jax.numpy.where(run["given"] > 0, old, new), start, params)
+        return params, state
+
+    steps = jaxdl.training.duration(config, source.steps_per_epoch)
+    return fit(
+        "deep", task._replace(init=init), jaxdl.training.optimizer(config.optimizer, steps), source, runs, extra,
+        steps=steps, evaluations=config.evaluations, average=config.average, patience=config.patience, select=SELECT,
+    )  # fmt: skip
+
+
+def spread(leaf: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Rows of some runs [sum(given), ...] at their places among all, zero elsewhere: [R, ...]."""
+    full = np.zeros((len(given), *leaf.shape[1:]), leaf.dtype)
+    full[given] = leaf
+    return full
+
+
+def deep_network(config: Any, source: Any) -> Any:
+    """inputs-widths-inputs with sigmoid units and a linear code."""
+    widths, initialisation = config.model.widths, config.model.initialisation
+    return jaxdl.models.Autoencoder(inputs(source), widths, code_unit="linear", initialisation=initialisation)
+
+
+def pca(source: Any, size: int) -> Any:
+    """scikit-learn's PCA with `size` components, fitted on the training split."""
+    from sklearn.decomposition import PCA
+
+    return PCA(size, svd_solver="covariance_eigh").fit(flat(source, "train"))
+
+
+def pca_errors(source: Any, split: str, size: int) -> np.ndarray:
+    """Squared reconstruction error of each image of a split, [N]."""
+    model, images = pca(source, size), flat(source, split)
+    return ((model.inverse_transform(model.transform(images)) - images) ** 2).sum(axis=1)
+
+
+def flat(source: Any, split: str) -> np.ndarray:
+    """The images of a split as float64 [N, inputs] in [0, 1]."""
+    images = source.data[split]["image"]
+    return images.reshape(len(images), -1) * np.float64(source.scale)
+
+
+def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
+    """Reconstructions of test images by each variant (seed 0), and learning curves."""
+    draw = jaxdl.study.figures
+    shape = source.data["test"]["image"].shape[1:]
+    images = flat(source, "test")[:12]
+    guesses = {"test image": images}
+    if results.row("pca"):
+        model = pca(source, config.model.widths[-1])
+        guesses["pca"] = model.inverse_transform(model.transform(images))
+    curves = {}
+    for variant in ("random", "pretrained"):
+        row = results.row(variant)
+        if row is None:
+            continue
+        fitted = unrolled(config, source, jaxdl.study.Runs(row.runs[:1], [[]]), fit)
+        params = {layer: {name: leaf[0] for name, leaf in values.items()} for layer, values in fitted.params.items()}
+        _, output = deep_network(config, source).apply({"params": params}, images.astype(np.float32))
+        guesses[variant] = 1 / (1 + np.exp(-np.asarray(output, np.float64)))
+        curves[variant] = results.band(row, "deep", "validation_squared_error")
+    rows = {label: guess.reshape(-1, *shape).mean(axis=-1) for label, guess in guesses.items()}
+    drawn = {"reconstructions": draw.rows(rows, f"{config.model.widths[-1]} numbers an image")}
+    curves = {label: curve for label, curve in curves.items() if curve[0]}
+    if curves:
+        drawn["learning_curves"] = draw.bands(curves, "step", "validation squared error", logarithmic=True)
+    return drawn
+
+
+SELECT = ("validation_squared_error", "min")
+
+study = Study(
+    name="deep_autoencoder",
+    doc=__doc__,
+    variants=variants,
+    train=train,
+    figures=figures,
+    select=SELECT,
+    columns=("test_squared_error", "train_squared_error", "validation_squared_error"),
+    further=("python -m experiments.deep_autoencoder --config=configs/deep_autoencoder.py:mnist   the same on MNIST",),
+)
+
+if __name__ == "__main__":
+    study.main()

@@ -1,0 +1,24 @@
+"""All tests run on 8 fake CPU devices, with strict dtype promotion, and with rank promotion raising."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import pytest
+
+from jaxdl import training
+
+training.devices.start("cpu")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    """The folder with prepared TFDS sets (MNIST); tests that need it skip where there is none."""
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    if not os.path.isdir(os.path.join(folder, "mnist")):
+        pytest.skip("real MNIST is not here: set TFDS_DATA_DIR to a folder with TFDS's mnist/3.0.1")
+    return folder

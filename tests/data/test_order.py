@@ -1,0 +1,110 @@
+"""The order of examples is a permutation for each (seed, epoch), the same in NumPy and JAX, and looks random."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxdl.data import order
+
+
+def whole(seed, epoch, size):
+    return order.index(np.uint32(seed), np.uint32(epoch), np.arange(size, dtype=np.uint32), size)
+
+
+def many(size, seeds, epochs):
+    """The orders of pairs (seed, epoch), int64 [pairs, size]."""
+
+    def one(seed, epoch):
+        return order.index(seed, epoch, jnp.arange(size, dtype=jnp.uint32), size)
+
+    pairs = np.broadcast_arrays(np.asarray(seeds, np.uint32), np.asarray(epochs, np.uint32))
+    return np.asarray(jax.jit(jax.vmap(one))(*pairs)).astype(int)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 100, 1200, 55000])
+def test_every_example_has_exactly_one_place_in_an_epoch(size):
+    for seed, epoch in ((0, 0), (1, 0), (7, 123), (2**32 - 1, 2**32 - 1)):
+        places = whole(seed, epoch, size)
+        assert isinstance(places, np.ndarray)
+        assert places.dtype == np.uint32
+        np.testing.assert_array_equal(np.sort(places), np.arange(size))
+
+
+@pytest.mark.parametrize("size", [1, 10, 97, 55000])
+def test_numpy_and_jax_agree_inside_jit_and_vmap(size):
+    """Over a window of places that includes both ends, for small and very large seeds."""
+    window = np.unique(np.minimum([0, 1, 2, size // 2, size - 2 if size > 1 else 0, size - 1], size - 1))
+    seeds, epochs = np.array([0, 3, 2**32 - 1], np.uint32), np.array([0, 9, 2**31], np.uint32)
+
+    def one(seed, epoch, place):
+        return order.index(seed, epoch, place, size)
+
+    found = jax.jit(jax.vmap(one, in_axes=(0, 0, None)))(seeds, epochs, window.astype(np.uint32))
+    assert found.dtype == jnp.uint32
+    for row, seed, epoch in zip(found, seeds, epochs, strict=True):
+        np.testing.assert_array_equal(row, whole(seed, epoch, size)[window])
+
+
+def test_a_part_of_an_epoch_is_that_part_of_the_whole():
+    places = np.array([96, 0, 40, 41], np.uint32)
+    expected = whole(5, 2, 97)[places]
+    np.testing.assert_array_equal(order.index(np.uint32(5), np.uint32(2), places, 97), expected)
+    eager = order.index(jnp.uint32(5), jnp.uint32(2), jnp.asarray(places), 97)
+    assert isinstance(eager, jax.Array)
+    np.testing.assert_array_equal(eager, expected)
+
+
+def test_python_integers_serve_as_seed_and_epoch():
+    np.testing.assert_array_equal(order.index(5, 2, np.arange(97, dtype=np.uint32), 97), whole(5, 2, 97))
+
+
+@pytest.mark.parametrize("differ", ["seeds", "epochs", "seed and epoch swapped"])
+def test_two_orders_agree_in_as_many_places_as_two_random_ones(differ):
+    """Two random permutations agree in Poisson(1) places: over 1,000 pairs, 1000 +- sqrt(1000)."""
+    numbers = np.arange(1000)
+    if differ == "seeds":
+        first, second = many(97, numbers, 0), many(97, numbers + 1, 0)
+    elif differ == "epochs":
+        first, second = many(97, 3, numbers), many(97, 3, numbers + 1)
+    else:
+        first, second = many(97, numbers, numbers + 1), many(97, numbers + 1, numbers)
+    agreements = (first == second).sum(axis=1)
+    assert abs(agreements.sum() - 1000) < 4 * np.sqrt(1000)
+    assert agreements.max() < 10  # P(Poisson(1) >= 10) = 1e-7
+
+
+@pytest.mark.parametrize("size", [97, 100])
+@pytest.mark.parametrize("vary", ["seeds", "epochs"])
+def test_every_example_comes_to_every_place_equally_often(size, vary):
+    """The counts of (place, example) are those of random permutations: chi-square with (size - 1)^2 degrees."""
+    count = 4000
+    found = many(size, np.arange(count), 0) if vary == "seeds" else many(size, 11, np.arange(count))
+    table = np.zeros((size, size))
+    np.add.at(table, (np.arange(size), found), 1)
+    statistic = np.square(table - count / size).sum() / (count / size)
+    assert scipy.stats.chi2((size - 1) ** 2).cdf(statistic) < 0.999
+
+
+def test_neighbours_in_an_epoch_are_no_neighbours_in_the_file():
+    """The step from one example to the next, around the circle of 1,200, is uniform on 1..1199; so is a batch ahead."""
+    found = many(1200, np.arange(200), np.arange(200))
+    for distance in (1, 2, 32, 35):  # 35 x 35 is the grid on which 1,200 examples are permuted
+        jumps = (found[:, distance:] - found[:, :-distance]) % 1200
+        counts = np.bincount(jumps.reshape(-1), minlength=1200)
+        assert counts[0] == 0
+        expected = jumps.size / 1199
+        statistic = np.square(counts[1:] - expected).sum() / expected
+        assert scipy.stats.chi2(1198).cdf(statistic) < 0.999, distance
+
+
+def test_place_and_example_are_not_correlated():
+    """The correlation of two random orders of N has standard deviation 1 / sqrt(N - 1)."""
+    size = 1200
+    found = many(size, np.arange(300), np.arange(300)[::-1])
+    place = np.arange(size)
+    correlation = np.array([np.corrcoef(place, row)[0, 1] for row in found]) * np.sqrt(size - 1)
+    assert scipy.stats.kstest(correlation, "norm").pvalue > 0.01
+    next_one = np.array([np.corrcoef(row[:-1], row[1:])[0, 1] for row in found]) * np.sqrt(size - 1)
+    assert scipy.stats.kstest(next_one, "norm").pvalue > 0.01
