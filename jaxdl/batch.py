@@ -6,6 +6,9 @@ position in the whole batch, never on the device that holds it. Everything that 
 (sparsity, corruption, batch norm) goes through the functions below.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -36,6 +39,21 @@ def batch_mean(values: Array) -> Array:
 def across_devices(tree: Array) -> Array:
     """Mean over the devices that hold the batch, of every leaf of a pytree; the tree itself when not split."""
     return jax.lax.pmean(tree, AXIS) if shards() > 1 else tree
+
+
+def whole(loss: Callable[[Any], Array]) -> Callable[[Any], Array]:
+    """The loss over the whole batch, of the loss over this device's share; so is its gradient.
+
+    The derivative of a mean over devices is that of this device's share alone: a line search that followed
+    it would take another path on each device.
+    """
+
+    def value_and_gradient(params: Any) -> tuple[Array, Any]:
+        return across_devices(jax.value_and_grad(loss)(params))
+
+    function = jax.custom_vjp(lambda params: across_devices(loss(params)))
+    function.defvjp(value_and_gradient, lambda gradient, scale: (jax.tree.map(lambda leaf: scale * leaf, gradient),))
+    return function
 
 
 def gather(values: Array) -> Array:

@@ -66,9 +66,11 @@ def split(name: str, arrays: Arrays, train: int, validation: int) -> dict[str, S
 
 
 def stratified(labels: np.ndarray) -> np.ndarray:
-    """A shuffled order of [0, N) whose every prefix holds the classes in proportion, to within one example a class.
+    """A shuffled order of [0, N) whose every prefix holds the classes in proportion.
 
-    Shuffled, because files are often sorted (scikit-learn's digits by writer).
+    To within one example a class where the classes are about equally large; where they are not, to within half
+    as many examples as there are classes. Shuffled, because files are often sorted (scikit-learn's digits by
+    writer).
     """
     place = np.empty(len(labels))
     shuffled = order.index(0, 0, np.arange(len(labels), dtype=np.uint32), len(labels))

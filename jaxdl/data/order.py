@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-ROUNDS = 4
+# With 4 rounds, examples that are neighbours in the file stay neighbours in an epoch 1.9 times as often as by
+# chance (1,200 examples); with 6 the same still shows at 100 examples; with 8 it doesn't. 8 cost 1 us a batch.
+ROUNDS = 8
 
 
 def index(order_seed: Any, epoch: Any, position: Any, size: int) -> Any:

@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fitting": ["Fitted", "Plan", "fit", "plan"],
         "optimizers": ["optimizer"],
         "settings": ["Progress", "Settings"],
-        "step": ["State", "make_advance", "make_step"],
+        "step": ["State", "make_advance", "make_init", "make_step"],
     },
 )

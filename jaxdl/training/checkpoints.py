@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,10 @@ def restore(
 
 
 def newest_notes(folder: Path) -> dict[str, Any] | None:
-    """The notes of the newest checkpoint, without a look at its arrays; None where there is none."""
+    """The notes of the newest checkpoint whose notes are whole, without a look at its arrays; None where none are."""
     for path in reversed(_steps(folder)):
-        try:
+        if _flaw(path, ["notes.json"]) is None:
             return json.loads((path / "notes.json").read_text())
-        except (OSError, ValueError):
-            continue
     return None
 
 
@@ -119,17 +117,18 @@ def _fingerprint(path: Path) -> list[int]:
     return [len(content), zlib.crc32(content)]
 
 
-def _flaw(path: Path) -> str | None:
-    """What is wrong with the files of a checkpoint; None when all are as they were written."""
+def _flaw(path: Path, names: Sequence[str] = ()) -> str | None:
+    """What is wrong with the files of a checkpoint, or with those named; None when all are as they were written."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        for name, (size, checksum) in manifest.items():
+        for name in names or manifest:
+            size, checksum = manifest[name]
             if not (path / name).is_file():
                 return f"{name} is missing"
             found = _fingerprint(path / name)
             if found != [size, checksum]:
                 return f"{name} is {'truncated' if found[0] != size else 'altered'}"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError) as error:
         return f"manifest.json: {error}"
     return None
 

@@ -54,16 +54,16 @@ def width(platform: str, function: Callable, *arguments: Any) -> int:
     if platform != "cpu":
         return 0
     jaxpr = jax.make_jaxpr(function)(*arguments)
-    return 8 if any(name.startswith("scatter") for name in _primitives(jaxpr.jaxpr)) else 1
+    return 8 if any(name.startswith("scatter") for name in _primitives(jaxpr)) else 1
 
 
 def _primitives(jaxpr: Any) -> set[str]:
     names = set()
     for equation in jaxpr.eqns:
         names.add(equation.primitive.name)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
-            if hasattr(inner, "jaxpr"):
-                names |= _primitives(inner.jaxpr)
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(inner, "eqns"):  # closed in most primitives, open in that of jax.checkpoint
+                names |= _primitives(inner)
     return names
 
 

@@ -88,6 +88,11 @@ def fit(
     folder = settings.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     stored = _stored(program, folder, set(keys))
+    for number, key in enumerate(keys):
+        for step, values in stored[key].rows if key in stored else []:
+            settings.log(
+                name, np.array([number]), step, {metric: np.array([value]) for metric, value in values.items()}
+            )
     missing = [number for number in range(total) if keys[number] not in stored]
     size = min(program.at_once, -(-len(missing) // program.spread.slots) * program.spread.slots) or 1
     for chunk in (np.array(missing[first : first + size]) for first in range(0, len(missing), size)):
@@ -95,7 +100,7 @@ def fit(
         trainer = Trainer(program, place, chunk, size, keys, steps, every, patience, select)
         trainer.train(before=total - len(missing) + int(np.searchsorted(missing, chunk[0])))
         stored |= _read(program, place, len(chunk))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *(stored[key] for key in keys))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(stored[key].fitted for key in keys))
 
 
 def plan(
@@ -126,15 +131,30 @@ def plan(
         jax.tree.map(zeros, state.model_state),
         np.full(total, steps),
         np.zeros(total, int),
-        {f"{split}_{metric}": np.zeros(total) for split in measured for metric in measured[split]},
+        {f"{split}_{metric}": np.zeros(total) for split in measured for metric in _metrics(task, measured[split])},
         {f"test_{metric}": zeros(leaf) for metric, leaf in measured["test"].items()},
     )
     return Plan(name, total, steps, parameters, program.spread.width, program.at_once), result
 
 
-def _stored(program: Program, folder: Path, wanted: set[str]) -> dict[str, Fitted]:
+def _metrics(task: Any, measured: dict[str, Any]) -> list[str]:
+    """The names of a split's metrics, from the shapes of its values."""
+    if task.summarise is None:
+        return list(measured)
+    with np.errstate(all="ignore"):  # nothing but zeros may give 0 / 0
+        return list(task.summarise({name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in measured.items()}))
+
+
+class _End(NamedTuple):
+    """The end of one run, and the rows of metrics on the way to it: [(step, {metric: value})]."""
+
+    fitted: Fitted
+    rows: list[tuple[int, dict[str, float]]]
+
+
+def _stored(program: Program, folder: Path, wanted: set[str]) -> dict[str, _End]:
     """{run key: its end} of the `wanted` runs that finished; what is damaged is as if it had not finished."""
-    found: dict[str, Fitted] = {}
+    found: dict[str, _End] = {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         notes = checkpoints.newest_notes(place)
         if notes and notes["finished"] is not None and wanted & set(notes["runs"]):
@@ -142,7 +162,7 @@ def _stored(program: Program, folder: Path, wanted: set[str]) -> dict[str, Fitte
     return {key: end for key, end in found.items() if key in wanted}
 
 
-def _read(program: Program, place: Path, count: int) -> dict[str, Fitted]:
+def _read(program: Program, place: Path, count: int) -> dict[str, _End]:
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), program.abstract_state)
     restored = checkpoints.restore(place, {"state": state}, program.settings.warn)
     if restored is None or restored[2]["finished"] is None:
@@ -157,7 +177,16 @@ def _read(program: Program, place: Path, count: int) -> dict[str, Fitted]:
         {metric: np.array(values) for metric, values in notes["finished"].items()},
         {name[len("['outcomes']['") : -2]: further[name] for name in further if name.startswith("['outcomes']")},
     )
-    return {key: jax.tree.map(lambda leaf, row=row: leaf[row], chunk) for row, key in enumerate(notes["runs"])}
+
+    def end(number: int) -> _End:
+        rows = [
+            (row["step"], {metric: values[number] for metric, values in row["values"].items()})
+            for row in notes["history"]
+            if row["here"][number]
+        ]
+        return _End(jax.tree.map(lambda leaf: leaf[number], chunk), rows)
+
+    return {key: end(number) for number, key in enumerate(notes["runs"])}
 
 
 def _best(further: dict[str, np.ndarray], params: Any) -> Any:

@@ -89,7 +89,7 @@ def make_step(name: str, task: Any, optimizer: Callable, average: float = 0.0) -
             state.params,
             value=loss,
             grad=gradient,
-            value_fn=lambda params: batches.across_devices(objective(params)[0]),
+            value_fn=batches.whole(lambda params: objective(params)[0]),
         )
         params = optax.apply_updates(state.params, updates)
         return State(

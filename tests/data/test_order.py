@@ -75,7 +75,7 @@ def test_two_orders_agree_in_as_many_places_as_two_random_ones(differ):
     assert agreements.max() < 10  # P(Poisson(1) >= 10) = 1e-7
 
 
-@pytest.mark.parametrize("size", [97, 100])
+@pytest.mark.parametrize("size", [3, 10, 97])
 @pytest.mark.parametrize("vary", ["seeds", "epochs"])
 def test_every_example_comes_to_every_place_equally_often(size, vary):
     """The counts of (place, example) are those of random permutations: chi-square with (size - 1)^2 degrees."""
@@ -87,16 +87,20 @@ def test_every_example_comes_to_every_place_equally_often(size, vary):
     assert scipy.stats.chi2((size - 1) ** 2).cdf(statistic) < 0.999
 
 
-def test_neighbours_in_an_epoch_are_no_neighbours_in_the_file():
-    """The step from one example to the next, around the circle of 1,200, is uniform on 1..1199; so is a batch ahead."""
-    found = many(1200, np.arange(200), np.arange(200))
-    for distance in (1, 2, 32, 35):  # 35 x 35 is the grid on which 1,200 examples are permuted
-        jumps = (found[:, distance:] - found[:, :-distance]) % 1200
-        counts = np.bincount(jumps.reshape(-1), minlength=1200)
+@pytest.mark.parametrize(("size", "columns"), [(1200, 35), (100, 10)])
+def test_neighbours_in_an_epoch_are_no_neighbours_in_the_file(size, columns):
+    """How far two places' examples lie apart in the file, modulo its size, is uniform on 1..size - 1.
+
+    For neighbours, and for places one row of the grid apart on which the examples are permuted.
+    """
+    found = many(size, np.arange(3000), np.arange(3000))
+    for distance in (1, columns):
+        jumps = (found[:, distance:] - found[:, :-distance]) % size
+        counts = np.bincount(jumps.reshape(-1), minlength=size)
         assert counts[0] == 0
-        expected = jumps.size / 1199
+        expected = jumps.size / (size - 1)
         statistic = np.square(counts[1:] - expected).sum() / expected
-        assert scipy.stats.chi2(1198).cdf(statistic) < 0.999, distance
+        assert scipy.stats.chi2(size - 2).cdf(statistic) < 0.999, distance
 
 
 def test_place_and_example_are_not_correlated():

@@ -1,0 +1,134 @@
+"""A tiny problem and its training loop in plain Python: 42 images of 6 values in 3 classes, networks of 4 units."""
+
+import types
+import zlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl import data, models, tasks, training
+from jaxdl.data import order
+
+HYPER = {"learning_rate": 0.5, "weight_decay": 0.0, "momentum": 0.0}
+STRENGTHS = {"masking": 0.0, "gaussian": 0.0, "salt_pepper": 0.0, "sparsity_weight": 0.0, "sparsity_target": 0.2}
+SCALE, INPUTS, CLASSES, UNITS = 1 / 16, 6, 3, 4
+
+
+def make_source(train=42, validation=13, test=11, batch_size=8):
+    rng = np.random.default_rng(7)
+
+    def split(size):
+        image = rng.integers(0, 17, (size, INPUTS)).astype(np.uint8)
+        return {"image": image, "label": rng.integers(0, CLASSES, size).astype(np.int32)}
+
+    splits = {"train": split(train), "validation": split(validation), "test": split(test)}
+    return data.Source("tiny", splits, CLASSES, SCALE, f"{train} {validation} {test}", batch_size)
+
+
+def make_runs(seeds, **hyper):
+    """Runs with these hyperparameters, numbers or one for each seed."""
+    hyper = {name: np.broadcast_to(np.float32(values), len(seeds)) for name, values in hyper.items()}
+    return {"seed": np.array(seeds, np.uint32), "hyper": hyper}
+
+
+def optimizer(hyper):
+    """Momentum with weight decay on the kernels; `hyper` as in a run."""
+    section = {"name": "momentum", "schedule": "constant", "warmup": 0.0, "milestones": (), "decay": 1.0}
+    rest = {"clip_norm": 0.0, "weight_decay": "kernel=1,bias=0", "learning_rate_multipliers": ".*=1"}
+    return training.optimizer(types.SimpleNamespace(**section, **rest), 100)(hyper)
+
+
+def plain_loop(task, source, seed, hyper, steps, name="fit"):
+    """Parameters before and after each of `steps` updates, and their losses, with every value of `hyper` a constant.
+
+    One gradient after another, batches by NumPy and the published rule of momentum: nothing of
+    `jaxdl.training`, and no method of the source.
+    """
+    run = {"seed": np.uint32(seed), "hyper": {key: np.float32(value) for key, value in hyper.items()}}
+    root = jax.random.fold_in(jax.random.key(run["seed"]), np.uint32(zlib.crc32(name.encode())))
+    params, _ = task.init(run, jax.random.fold_in(jax.random.fold_in(root, 0), 0))
+    gradient = jax.jit(jax.value_and_grad(lambda params, batch, key: task.loss(params, {}, batch, run, key)[0]))
+    image, label = source.data["train"]["image"], source.data["train"]["label"]
+    per_epoch = len(label) // source.batch_size
+    trace, losses, velocity = [params], [], jax.tree.map(np.zeros_like, params)
+    for step in range(steps):
+        place = np.arange(source.batch_size, dtype=np.uint32)
+        drawn = place + np.uint32(step % per_epoch * source.batch_size)
+        rows = order.index(run["seed"], np.uint32(step // per_epoch), drawn, len(label))
+        batch = {"image": np.float32(image[rows]) * np.float32(SCALE), "label": label[rows], "position": place}
+        loss, slope = gradient(params, batch, jax.random.fold_in(jax.random.fold_in(root, 1), step))
+        slope = jax.tree_util.tree_map_with_path(
+            lambda path, g, w: g + run["hyper"]["weight_decay"] * w if "kernel" in jax.tree_util.keystr(path) else g,
+            slope,
+            params,
+        )
+        velocity = jax.tree.map(lambda m, g: run["hyper"]["momentum"] * m + g, velocity, slope)
+        params = jax.tree.map(lambda w, m: w - run["hyper"]["learning_rate"] * m, params, velocity)
+        trace.append(params)
+        losses.append(float(loss))
+    return trace, losses
+
+
+class Bench:
+    """Fits of the tiny problem in one folder; `rows` and `warned` hold what the latest one told."""
+
+    HYPER, STRENGTHS = HYPER, STRENGTHS
+    make_source, make_runs = staticmethod(make_source), staticmethod(make_runs)
+    optimizer, plain_loop = staticmethod(optimizer), staticmethod(plain_loop)
+    classify = tasks.classify(models.MLP((UNITS,), CLASSES), (INPUTS,))
+    reconstruct = tasks.reconstruct(models.Autoencoder(INPUTS, (UNITS,)), INPUTS, "cross_entropy")
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.source = make_source()
+        self.rows, self.warned, self.told = {}, [], []
+
+    def settings(self, place="", devices=1, progress=lambda _: None, **changes):
+        def log(name, numbers, step, values):
+            for row, number in enumerate(numbers):
+                own = {metric: float(value[row]) for metric, value in values.items()}
+                self.rows.setdefault(int(number), []).append((step, own))
+
+        def report(state):
+            self.told.append(state)
+            progress(state)
+
+        settings = training.Settings(self.folder / place, jax.devices()[:devices], **changes)
+        settings.log, settings.warn, settings.progress = log, self.warned.append, report
+        return settings
+
+    def fit(self, task, runs, steps=20, *, source=None, optimizer=optimizer, name="fit", options=None, **settings):
+        """Train; `settings` as for the method, `options` for `training.fit`. As a launch does, files start anew."""
+        self.rows, self.warned, self.told = {}, [], []
+        options = {"evaluations": 4} | (options or {})
+        place = self.settings(**settings)
+        return training.fit(name, task, optimizer, source or self.source, runs, place, steps=steps, **options)
+
+
+def assert_same(one, other):
+    """Bit for bit the same pytree: structure, types, and every byte."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
+        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)}: {a} against {b}"
+
+
+def assert_close(one, other, rtol=1e-6, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, other)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def same():
+    return assert_same
+
+
+@pytest.fixture
+def close():
+    return assert_close
