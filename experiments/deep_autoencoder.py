@@ -21,6 +21,7 @@ NO_PRETRAINING = {"hyper.masking": 0.0, "hyper.pretrain_learning_rate": 0.0}
 
 def variants(config: Any) -> dict[str, dict[str, Any]]:
     """PCA, and the deep autoencoder from random weights and from pretrained layers."""
+    jaxdl.tasks.check_strengths(config.hyper.as_dict())
     return {
         "pca": {"start": "pca", "hyper.learning_rate": 0.0} | NO_PRETRAINING,
         "random": {"start": "random"} | NO_PRETRAINING,

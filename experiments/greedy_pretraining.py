@@ -39,6 +39,12 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
     for kind in compare.kinds:
         if kind not in KINDS:
             raise jaxdl.errors.unknown("kind in compare.kinds", kind, KINDS)
+    for name in ("depths", "labels"):
+        if any(number < 1 for number in getattr(compare, name)):
+            raise jaxdl.errors.UserError(f"compare.{name}={getattr(compare, name)} is not possible: valid is 1 or more")
+    jaxdl.tasks.check_strengths(config.hyper.as_dict())
+    for section in (config.model, config.pretrain, config.readout):
+        section.as_dict()  # known here, whichever of them the chosen kinds will need
     chosen = {
         f"{kind}-{depth}": KINDS[kind] | {"depth": depth, "labels": 0}
         for kind in compare.kinds
@@ -194,7 +200,7 @@ def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any
             split = source.prepare(run, name, split)
         hidden = source.images(split["image"]).reshape(len(split["label"]), -1)  # [N, inputs]
         for layer in layers(run):
-            hidden = jaxdl.models.unit(unit)(hidden @ layer["kernel"] + layer["bias"])
+            hidden = jaxdl.models.unit(unit)(hidden @ layer["kernel"] + layer["bias"][None, :])
         return {"image": hidden, "label": split["label"]}
 
     return source._replace(prepare=prepare)
@@ -208,7 +214,7 @@ def inputs(source: Any) -> int:
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """Error against depth and labels, learning curves at the greatest depth, filters, reconstructions."""
     draw, compare = jaxdl.study.figures, config.compare
-    depth, deepest = compare.labelled_depth, max(compare.depths)
+    depth, deepest = compare.labelled_depth, max(compare.depths, default=0)
 
     def errors(labels: dict[int, str]) -> dict[str, tuple]:
         """{kind: (x, test error % of each seed)} over {x: the end of a variant's name}."""

@@ -56,38 +56,50 @@ def test_on_eight_devices_every_device_sees_the_whole_batch():
 
 
 @pytest.mark.usefixtures("float64")
-def test_gradient_of_a_loss_on_the_batch_mean_is_the_one_of_the_whole_batch():
-    """For two runs side by side (vmap inside pmap), against central differences of the loss in NumPy."""
+@pytest.mark.parametrize("devices", [1, DEVICES])
+def test_gradient_of_a_loss_on_the_batch_mean_is_the_one_of_the_whole_batch(devices):
+    """For two runs side by side (vmap inside pmap), against central differences of the loss in NumPy.
+
+    Averaged over devices, as the training step takes it, and through `whole`, as a line search takes it.
+    """
     draw = np.random.default_rng(2)
-    values, weights = draw.normal(size=(SIZE, 3)), draw.normal(size=(2, 3, 4))
+    values, weights, strengths = draw.normal(size=(SIZE, 3)), draw.normal(size=(2, 3, 4)), np.array([0.5, 3.0])
 
-    def loss(weight, values):  # not linear in the mean, so a mean of means would be another loss
-        hidden = jnp.tanh(values @ weight)
-        return jnp.square(batches.batch_mean(hidden) - 0.3).sum() + jnp.square(hidden).mean()
+    def both(weight, strength, values):
+        def loss(weight):  # not linear in the mean, so a mean of means would be another loss
+            hidden = jnp.tanh(values @ weight)
+            return strength * jnp.square(batches.batch_mean(hidden) - 0.3).sum() + jnp.square(hidden).mean()
 
-    def gradient(weight, values):
-        return batches.across_devices(jax.value_and_grad(loss)(weight, values))  # as training/step.py does
+        averaged = batches.across_devices(jax.value_and_grad(loss)(weight))
+        half, gradient = jax.value_and_grad(lambda weight: 0.5 * batches.whole(loss)(weight))(weight)
+        return averaged, (2 * half, 2 * gradient)
 
-    spread = jax.pmap(jax.vmap(gradient, in_axes=(0, None)), axis_name=batches.AXIS, in_axes=(None, 0))
-    losses, gradients = spread(weights, split(values))
+    runs = jax.vmap(both, in_axes=(0, 0, None))
+    if devices == 1:
+        found = jax.tree.map(lambda leaf: leaf[None], jax.jit(runs)(weights, strengths, values))
+    else:
+        found = jax.pmap(runs, axis_name=batches.AXIS, in_axes=(None, None, 0))(weights, strengths, split(values))
 
-    def plain(weight):
+    def plain(weight, strength):
         hidden = np.tanh(values @ weight)
-        return np.square(hidden.mean(axis=0) - 0.3).sum() + np.square(hidden).mean()
+        return strength * np.square(hidden.mean(axis=0) - 0.3).sum() + np.square(hidden).mean()
 
-    for run, weight in enumerate(weights):
+    for run, (weight, strength) in enumerate(zip(weights, strengths, strict=True)):
         expected = np.zeros_like(weight)
         for place in np.ndindex(weight.shape):
             change = np.zeros_like(weight)
             change[place] = 1e-5
-            expected[place] = (plain(weight + change) - plain(weight - change)) / 2e-5
-        for device in range(DEVICES):
-            np.testing.assert_allclose(losses[device, run], plain(weight), rtol=1e-12)
-            np.testing.assert_allclose(gradients[device, run], expected, rtol=1e-7, atol=1e-10)
+            expected[place] = (plain(weight + change, strength) - plain(weight - change, strength)) / 2e-5
+        for losses, gradients in found:
+            assert len(losses) == devices
+            for device in range(devices):
+                np.testing.assert_allclose(losses[device, run], plain(weight, strength), rtol=1e-12)
+                np.testing.assert_allclose(gradients[device, run], expected, rtol=1e-7, atol=1e-9)
 
 
 def test_uniform_bits_are_uniform_in_both_bytes_and_at_every_place():
-    bits = np.asarray(batches.uniform_bits(jax.random.key(3), jnp.arange(600, dtype=jnp.uint32), (7, 31)))
+    program = jax.jit(lambda places: batches.uniform_bits(jax.random.key(3), places, (7, 31)))
+    bits = np.asarray(program(np.arange(600, dtype=np.uint32)))
     assert bits.shape == (600, 7, 31)  # an odd number of values: the last word serves one draw only
     assert bits.dtype == np.uint16
     for byte in (bits >> 8, bits & 255):
@@ -100,7 +112,8 @@ def test_uniform_bits_are_uniform_in_both_bytes_and_at_every_place():
 
 
 def test_normal_noise_is_standard_normal():
-    noise = np.asarray(batches.normal(jax.random.key(4), jnp.arange(300, dtype=jnp.uint32), (10, 7)))
+    program = jax.jit(lambda places: batches.normal(jax.random.key(4), places, (10, 7)))
+    noise = np.asarray(program(np.arange(300, dtype=np.uint32)))
     assert noise.shape == (300, 10, 7)
     assert noise.dtype == np.float32
     assert scipy.stats.kstest(noise.reshape(-1), "norm").pvalue > 0.01
@@ -110,10 +123,10 @@ def test_normal_noise_is_standard_normal():
 
 @pytest.mark.parametrize("draw", [batches.uniform_bits, batches.normal])
 def test_random_numbers_depend_on_key_and_position_only(draw):
-    key, shape = jax.random.key(5), (3, 3)
-    whole = np.asarray(draw(key, jnp.arange(12, dtype=jnp.uint32), shape))
-    for places in ([3, 4, 5], [11], [7, 0, 2]):
-        np.testing.assert_array_equal(draw(key, jnp.asarray(places, jnp.uint32), shape), whole[places])
+    program = jax.jit(lambda seed, places: draw(jax.random.key(seed), places, (3, 3)))
+    whole = np.asarray(program(5, np.arange(12, dtype=np.uint32)))
+    for places in ([3, 4, 5], [11, 0, 7]):
+        np.testing.assert_array_equal(program(5, np.array(places, np.uint32)), whole[places])
     assert len({example.tobytes() for example in whole}) == 12
-    other = np.asarray(draw(jax.random.key(6), jnp.arange(12, dtype=jnp.uint32), shape))
+    other = np.asarray(program(6, np.arange(12, dtype=np.uint32)))
     assert not (other == whole).all(axis=(1, 2)).any()

@@ -21,7 +21,7 @@ def load(settings: Any, batch_size: int) -> Source:
     (numbers of examples; 0 for train: all that is left) and `order` ("seed" or "shared"). Sets without an
     official test split give what remains as test. Raises UserError for whatever does not fit together.
     """
-    name = settings.name
+    name, folder, train, validation = settings.name, settings.dir, settings.train, settings.validation
     if settings.order not in ORDERS:
         raise unknown("data.order", settings.order, ORDERS)
     if name in EMBEDDED:
@@ -29,10 +29,10 @@ def load(settings: Any, batch_size: int) -> Source:
     elif name in TFDS:
         from jaxdl.data import tfds
 
-        arrays = tfds.read(name, settings.dir)
+        arrays = tfds.read(name, folder)
     else:
         raise unknown("dataset", name, EMBEDDED + TFDS)
-    data = split(name, arrays, settings.train, settings.validation)
+    data = split(name, arrays, train, validation)
     size = len(data["train"]["label"])
     if not 0 < batch_size <= size:
         raise UserError(f"batch_size={batch_size} is not possible: valid is 1 to {size}, the training split of {name}")

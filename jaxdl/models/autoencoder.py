@@ -43,7 +43,7 @@ class Autoencoder(nn.Module):
         self.encoder = [nn.Dense(width, kernel_init=kernel_init) for width in self.widths]
         if self.tied:
             self.decoder_bias = [
-                self.param(f"decoder_bias_{number}", nn.initializers.zeros, (width,))
+                self.param(f"decoder_bias_{number}", nn.initializers.zeros, (width,), jnp.float32)
                 for number, width in enumerate(sizes[:-1])
             ]
         else:
@@ -68,7 +68,7 @@ class Autoencoder(nn.Module):
         for number in reversed(range(len(self.widths))):
             if self.tied:
                 kernel = self.encoder[number].variables["params"]["kernel"]  # [in, out]
-                hidden = hidden @ kernel.T + self.decoder_bias[number]
+                hidden = hidden @ kernel.T + self.decoder_bias[number][None, :]  # [B, in]
             else:
                 hidden = self.decoder[number](hidden)
             if number > 0:

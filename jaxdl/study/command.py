@@ -2,11 +2,12 @@
 
 import dataclasses
 import importlib.util
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxdl.errors import UserError, unknown
 from jaxdl.study.config import Config, flatten
@@ -60,7 +61,11 @@ class Study:
         if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
             print(self.doc.strip() + "\n" + self._help())
             return
-        config_flags.DEFINE_config_file("config", str(CHECKOUT / "configs" / f"{self.name}.py"), lock_config=True)
+        try:
+            chosen = _check_overrides(sys.argv, CHECKOUT / "configs" / f"{self.name}.py")
+        except UserError as error:
+            _stop(error)
+        config_flags.DEFINE_config_file("config", chosen, lock_config=True)
         flags.DEFINE_string("workdir", f"runs/{self.name}", "")
         flags.DEFINE_integer("seeds", None, "")
         flags.DEFINE_string("only", "", "")
@@ -71,6 +76,8 @@ class Study:
             app.run(self._command, flags_parser=self._parse)
         except UserError as error:
             _stop(error)
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _help(self) -> str:
         module = _load_config(CHECKOUT / "configs" / f"{self.name}.py")
@@ -85,15 +92,12 @@ class Study:
         from absl import flags
 
         try:
-            _check_overrides(argv, CHECKOUT / "configs" / f"{self.name}.py")
             rest = flags.FLAGS(argv)
         except flags.UnrecognizedFlagError as error:
             known = [name for name in ("config", "workdir", "seeds", "only", "strategy", "device", "list")]
             _stop(unknown("option", f"--{error.flagname}", [f"--{name}" for name in known]))
         except flags.Error as error:
             _stop(UserError(str(error).replace("\n", " ")))
-        except UserError as error:
-            _stop(error)
         if len(rest) > 1:
             _stop(UserError(f"unexpected argument {rest[1]!r}: options begin with --"))
         return rest
@@ -125,8 +129,11 @@ class Study:
             sys.exit(stop.status)
 
 
-def _check_overrides(argv: list[str], default: Path) -> None:
-    """Before absl reads the flags: is there such a config, such a preset, and does it have the keys that are set?"""
+def _check_overrides(argv: list[str], default: Path) -> str:
+    """Before absl reads the flags: is there such a config, such a preset, and does it have the keys that are set?
+
+    Returns the chosen FILE[:PRESET].
+    """
     chosen = str(default)
     for number, word in enumerate(argv):
         if word in ("--config", "-config") and number + 1 < len(argv):
@@ -142,9 +149,16 @@ def _check_overrides(argv: list[str], default: Path) -> None:
             continue
         key = name.removeprefix("config.")
         if key not in keys:
-            raise unknown("config key", key, keys)
+            section = key.rpartition(".")[0]
+            beside = sorted({name for name in keys if name.rpartition(".")[0] == section})
+            sections = sorted({name.split(".")[0] + ".*" for name in keys if "." in name}) if not section else []
+            raise unknown("config key", key, [*beside, *sections] or keys, near=keys)
+        if key.removeprefix("hyper.") in config.tune and key.startswith("hyper."):
+            tuned = "tune." + key.removeprefix("hyper.")
+            raise UserError(f"--{name} has no effect, because this study tunes it: set --config.{tuned}=VALUE,...")
         if "=" not in word:
             raise UserError(f"--{name} has no value: write --{name}=VALUE")
+    return chosen
 
 
 def _load_config(path: Path) -> Any:
@@ -158,6 +172,6 @@ def _load_config(path: Path) -> Any:
     return module
 
 
-def _stop(error: UserError) -> None:
+def _stop(error: UserError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

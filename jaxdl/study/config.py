@@ -31,8 +31,12 @@ class Config:
         self._read.add(self._path + name)
         return value
 
+    def content(self) -> dict[str, Any]:
+        """All values, nested, for what handles a config as a whole; does not count as reading them."""
+        return self._values
+
     def as_dict(self) -> dict[str, Any]:
-        """All values, nested; counts as reading them."""
+        """All values, nested; counts as reading each."""
         self._read.update(self._path + key for key in flatten(self._values))
         return self._values
 

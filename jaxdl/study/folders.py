@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxdl.errors import UserError
 from jaxdl.study.runs import Run
+from jaxdl.training import Settings
 
 
 def run_folder(workdir: Path, run: Run) -> Path:
@@ -118,8 +119,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def environment(command: str, devices: list[Any], strategy: str) -> dict[str, Any]:
-    """What the bits of a result may depend on, and how to get it again."""
+def environment(command: str, settings: Settings, widths: dict[str, int]) -> dict[str, Any]:
+    """What the bits of a result may depend on, and how to get it again. widths: {fit: runs side by side}."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": command,
@@ -128,8 +129,9 @@ def environment(command: str, devices: list[Any], strategy: str) -> dict[str, An
         "packages": {package: version(package) for package in packages},
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
-        "devices": [str(device) for device in devices],
-        "strategy": strategy,
+        "devices": [str(device) for device in settings.devices],
+        "strategy": settings.strategy,
+        "widths": widths,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
@@ -145,9 +147,14 @@ def changed_environment(workdir: Path, now: dict[str, Any]) -> list[str]:
 
 
 def write(path: Path, value: Any) -> None:
-    """Replace a JSON file so that a reader sees the old one or the new, never a part."""
+    """Replace a JSON file; a reader sees the old one or the new, never a part."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one go."""
     draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
+    draft.write_text(text)
     draft.replace(path)
 
 

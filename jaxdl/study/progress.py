@@ -13,15 +13,17 @@ LINE_SECONDS = 5.0
 class Display:
     """Shows each fit's progress and the time left of the whole study, to `stream`.
 
-    The time left assumes that a fit costs in proportion to runs x steps x parameters, at the pace so far.
+    The time left assumes that a fit costs in proportion to runs x steps x parameters, at the pace so far, and
+    that each fit that has not begun compiles for as long as the others did.
     """
 
     def __init__(self, plans: Sequence[Plan], stream: TextIO = sys.stderr) -> None:
         self.stream, self.plans = stream, list(plans)
         self.costs = {plan.name: plan.runs * max(plan.steps, 1) * max(plan.parameters, 1) for plan in plans}
         self.done: dict[str, float] = {}
-        self.started = self.line_at = time.monotonic()
-        self.first: float | None = None
+        self.seen = self.line_at = time.monotonic()
+        self.compiling: list[float] = []  # seconds until the first steps of each fit
+        self.busy, self.advanced = 0.0, 0.0  # seconds of training, and what they got done
         self.bar, self.task = None, None
 
     def __enter__(self) -> "Display":
@@ -48,15 +50,18 @@ class Display:
 
     def update(self, progress: Progress) -> None:
         """Take note of one program call of a fit."""
+        now, cost = time.monotonic(), self.costs.get(progress.name, 0)
         fresh = progress.name not in self.done
-        self.done[progress.name] = self.costs.get(progress.name, 0) * progress.work / max(progress.total, 1)
-        finished = sum(self.done.values())
-        if self.first is None:
-            self.first = finished  # what was stored already took no time now
-        share = finished / max(sum(self.costs.values()), 1)
-        elapsed = time.monotonic() - self.started
-        advanced = finished - self.first
-        left = elapsed * (sum(self.costs.values()) - finished) / advanced if advanced > 0 else None
+        before = self.done.get(progress.name, 0.0)
+        after = self.done[progress.name] = cost * progress.work / max(progress.total, 1)
+        if not fresh and after > before:
+            if len(self.compiling) < len(self.done):
+                self.compiling.append(now - self.seen)
+            else:
+                self.busy, self.advanced = self.busy + now - self.seen, self.advanced + after - before
+        self.seen = now
+        left = self._left()
+        share = sum(self.done.values()) / max(sum(self.costs.values()), 1)
         facts = ""
         if progress.examples_per_second:
             facts = f"loss {progress.loss:.4g}, {progress.examples_per_second:,.0f} examples/s"
@@ -69,6 +74,14 @@ class Display:
             self.line_at = time.monotonic()
             where = f"step {progress.step:,} of {progress.steps:,}"
             self.say(f"[{share:4.0%}] {progress.name}: {runs}, {where}, {facts + ', ' if facts else ''}{clock}")
+
+    def _left(self) -> float | None:
+        """Seconds of the whole study that are left; None before there is anything to judge by."""
+        if not self.advanced:
+            return None
+        work = sum(self.costs.values()) - sum(self.done.values())
+        compiling = sum(self.compiling) / len(self.compiling) * (len(self.costs) - len(self.compiling))
+        return work * self.busy / self.advanced + compiling
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -62,14 +62,20 @@ def print_table(results: Results, columns: Sequence[str]) -> None:
 
 
 def markdown(
-    title_line: str, results: Results, columns: Sequence[str], figures: Sequence[str], environment: dict[str, Any]
+    title_line: str,
+    results: Results,
+    columns: Sequence[str],
+    figures: Sequence[str],
+    environment: dict[str, Any],
+    shared_order: bool,
 ) -> str:
-    """report.md."""
+    """report.md. shared_order: all runs saw the examples in one order, which the reader must know."""
     header, body = cells(results, columns)
     lines = [f"# {title_line}", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", *(f"- {note}" for note in notes(results)), ""]
+    shared = ["All runs saw the training examples in the same order."] if shared_order else []
+    lines += ["", *(f"- {note}" for note in [*notes(results), *shared]), ""]
     for name in figures:
         lines += [f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}](figures/{name}.png)", ""]
     lines += ["## To get it again", "", "```", environment["command"], "```", ""]

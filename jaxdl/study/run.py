@@ -1,5 +1,6 @@
 """From a config to a finished comparison: plan, train what is missing, then table, figures and report."""
 
+import dataclasses
 import json
 import textwrap
 import time
@@ -23,21 +24,30 @@ if TYPE_CHECKING:
     from jaxdl.study.command import Study
 
 
-def run_study(
-    study: "Study", values: dict[str, Any], workdir: Path, only: str, dry: bool, command: str, requests: Requests
-) -> Results | None:
-    """Do what the command asks for. `values`: the config as nested plain values, overrides applied."""
-    started = time.monotonic()
+@dataclasses.dataclass
+class Launch:
+    """A study as one command asks for it. configs: the resolved config of each run."""
+
+    study: "Study"
+    config: Config
+    source: data.Source
+    runs: Runs
+    configs: list[dict[str, Any]]
+    settings: training.Settings
+    workdir: Path
+
+
+def prepare(study: "Study", values: dict[str, Any], workdir: Path, only: str, requests: Requests) -> Launch:
+    """Start the devices, load the data, resolve the runs. `values`: the config as nested plain values."""
     config = Config(values)
     runtime = config.runtime
     training.devices.start(runtime.device)
     source = data.load(config.data, config.batch_size)
     runs, configs = resolve(config, study.variants, only, source.fingerprint)
-    program_hash = content_hash(
-        {key: value for key, value in values.items() if key != "hyper"} | {"_": source.fingerprint}
-    )
+    # Hyperparameters are part of each run's own key: fits that share all else lie side by side.
+    program = {key: value for key, value in values.items() if key != "hyper"} | {"fingerprint": source.fingerprint}
     settings = training.Settings(
-        folder=workdir / "programs" / program_hash,
+        folder=workdir / "programs" / content_hash(program),
         devices=jax.devices(),
         strategy=runtime.strategy,
         checkpoint_seconds=runtime.checkpoint_seconds,
@@ -45,119 +55,104 @@ def run_study(
         runs_at_once=runtime.runs_at_once,
         requests=requests,
     )
-    tensorboard = runtime.tensorboard
-    plans = plan_study(study, config, source, runs, settings)
-    unread = config.unread() if not only else []
+    return Launch(study, config, source, runs, configs, settings, workdir)
+
+
+def run_study(
+    study: "Study", values: dict[str, Any], workdir: Path, only: str, dry: bool, command: str, requests: Requests
+) -> Results | None:
+    """Do what the command asks for; with `dry`, only print what that would be."""
+    started = time.monotonic()
+    launch = prepare(study, values, workdir, only, requests)
+    tensorboard = launch.config.runtime.tensorboard
+    plans = plan(launch, launch.runs)
+    unread = launch.config.unread() if not only else []  # a subset of the variants may not need all keys
     if unread:
         raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
     if dry:
-        _print_plan(study, config, runs, plans)
+        _print_plan(launch, plans)
         return None
     with folders.locked(workdir):
-        return _run(study, config, source, runs, configs, settings, plans, workdir, command, tensorboard, started)
-
-
-def plan_study(study: "Study", config: Config, source: Any, runs: Runs, settings: Any) -> list[training.Plan]:
-    """Every fit of the study, by shape evaluation alone."""
-    plans: list[training.Plan] = []
-
-    def fit(
-        name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
-    ) -> Any:
-        planned, fitted = training.plan(
-            name, task, optimizer, source, runs.arrays() | (extra or {}), settings, **options
-        )
-        plans.append(planned)
-        return fitted
-
-    for _ in study.train(config, source, runs, fit):
-        pass
-    return plans
-
-
-def _run(
-    study: "Study",
-    config: Config,
-    source: Any,
-    runs: Runs,
-    configs: list[dict[str, Any]],
-    settings: Any,
-    plans: list[training.Plan],
-    workdir: Path,
-    command: str,
-    tensorboard: bool,
-    started: float,
-) -> Results:
-    environment = folders.environment(command, list(settings.devices), settings.strategy)
-    places = [folders.run_folder(workdir, run) for run in runs.rows]
-    missing = np.array([not folders.is_done(place) for place in places])
-    changed = folders.changed_environment(workdir, environment)
-    if changed and any(place.exists() for place in places):
-        settings.warn(f"note: {', '.join(changed)} changed since the last launch here: the last bits may differ")
-    folders.write(workdir / "environment.json", environment)
-    if missing.any():
-        for number in np.flatnonzero(missing):
-            folders.begin(places[number], configs[number] | {"seed": runs.rows[number].seed})
-        try:
-            with Display(plan_study(study, config, source, runs.where(missing), settings)) as display:
-                _train(study, config, source, runs.where(missing), settings, places, display)
-        except Exception as error:
-            if not isinstance(error, UserError):
-                for number in np.flatnonzero(missing):
-                    if not folders.is_done(places[number]):
-                        folders.fail(places[number], repr(error))
-            raise
+        places = [folders.run_folder(workdir, run) for run in launch.runs.rows]
+        missing = np.array([not folders.is_done(place) for place in places])
+        environment = folders.environment(command, launch.settings, {each.name: each.width for each in plans})
+        changed = folders.changed_environment(workdir, environment)
+        if changed and any(place.exists() for place in places):
+            launch.settings.warn(f"note: {', '.join(changed)} changed since the last launch: the last bits may differ")
+        folders.write(workdir / "environment.json", environment)
+        if missing.any():
+            _train_missing(launch, missing, places)
         if tensorboard:
             for number in np.flatnonzero(missing):
                 folders.write_tensorboard(places[number])
-    results = Results(workdir, runs.rows, config.as_dict()["tune"], study.select)
-    quiet = _fit(settings, None, None)
-    drawn = report.save_figures(workdir / "figures", study.figures(config, source, results, quiet))
-    (workdir / "results.csv").write_text(results.csv(study.name))
-    title = study.doc.strip().splitlines()[0]
-    text = report.markdown(title, results, study.columns, [path.stem for path in drawn], environment)
-    (workdir / "report.md").write_text(text)
-    print(title)
+        results, drawn = _report(launch, environment)
+    print(study.doc.strip().splitlines()[0])
     report.print_table(results, study.columns)
     trained = int(missing.sum())
     print(
-        f"\n{trained} run{'s' * (trained != 1)} trained, {len(runs) - trained} already there; "
+        f"\n{trained} run{'s' * (trained != 1)} trained, {len(missing) - trained} already there; "
         f"{duration(time.monotonic() - started)}"
     )
-    print(f"pictures  {workdir / 'figures'}/{{{','.join(path.stem for path in drawn)}}}.png")
+    print(f"pictures  {workdir / 'figures'}/{{{','.join(drawn)}}}.png")
     print(f"report    {workdir / 'report.md'}   all runs  {workdir / 'results.csv'}")
     for line in study.further:
         print(f"next      {line}")
     return results
 
 
-def _train(
-    study: "Study", config: Config, source: Any, runs: Runs, settings: Any, places: list[Path], display: Display
-) -> None:
-    settings.progress, settings.warn = display.update, display.say
-    for done in study.train(config, source, runs, _fit(settings, places, display)):
-        for row, owners in enumerate(done.runs.owners):
-            metrics = {name: float(v[row]) for name, v in done.metrics.items() if np.isfinite(v[row])}
-            outcomes = {name: values[row] for name, values in done.outcomes.items()}
-            for owner in owners:
-                folders.finish(places[owner], metrics, outcomes, int(done.diverged[row]))
+def plan(launch: Launch, runs: Runs) -> list[training.Plan]:
+    """Every fit that the study makes for these runs, by shape evaluation alone."""
+    plans: list[training.Plan] = []
+
+    def fit(
+        name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
+    ) -> training.Fitted:
+        arrays = runs.arrays() | (extra or {})
+        planned, fitted = training.plan(name, task, optimizer, source, arrays, launch.settings, **options)
+        plans.append(planned)
+        return fitted
+
+    for _ in launch.study.train(launch.config, launch.source, runs, fit):
+        pass
+    return plans
 
 
-def _fit(settings: Any, places: list[Path] | None, display: Display | None) -> Callable:
+def _train_missing(launch: Launch, missing: np.ndarray, places: list[Path]) -> None:
+    """Train the runs at the True places of `missing`, and store each in its folder when it ends."""
+    runs = launch.runs.where(missing)
+    for number in np.flatnonzero(missing):
+        folders.begin(places[number], launch.configs[number] | {"seed": launch.runs.rows[number].seed})
+    try:
+        with Display(plan(launch, runs)) as display:
+            launch.settings.progress, launch.settings.warn = display.update, display.say
+            for done in launch.study.train(launch.config, launch.source, runs, _fit(launch, places)):
+                for row, owners in enumerate(done.runs.owners):
+                    metrics = {name: float(v[row]) for name, v in done.metrics.items() if np.isfinite(v[row])}
+                    outcomes = {name: values[row] for name, values in done.outcomes.items()}
+                    for owner in owners:
+                        folders.finish(places[owner], metrics, outcomes, int(done.diverged[row]))
+    except UserError:  # a mistake or a full disk: the runs stay where they are, for the next launch
+        raise
+    except Exception as error:
+        for number in np.flatnonzero(missing):
+            if not folders.is_done(places[number]):
+                folders.fail(places[number], repr(error))
+        raise
+
+
+def _fit(launch: Launch, places: list[Path] | None = None) -> Callable[..., training.Fitted]:
     """`training.fit` for the runs of a study; with `places`, each row of metrics goes to its runs' folders."""
 
     def fit(
         name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
-    ) -> Any:
+    ) -> training.Fitted:
         def log(fit_name: str, numbers: np.ndarray, step: int, values: dict[str, np.ndarray]) -> None:
             for row, number in enumerate(numbers):
+                metrics = {metric: float(value[row]) for metric, value in values.items()}
                 for owner in runs.owners[number]:
-                    metrics = {metric: float(value[row]) for metric, value in values.items()}
                     folders.append(places[owner], {"fit": fit_name, "step": step} | metrics)
 
-        settings.log = log if places is not None else lambda *_: None
-        if places is None:
-            settings.progress = lambda _: None
+        settings = dataclasses.replace(launch.settings, log=log) if places else launch.settings
         identity = [json.dumps(row.settings, sort_keys=True) for row in runs.rows]
         arrays = runs.arrays() | (extra or {})
         return training.fit(name, task, optimizer, source, arrays, settings, identity=identity, **options)
@@ -165,13 +160,30 @@ def _fit(settings: Any, places: list[Path] | None, display: Display | None) -> C
     return fit
 
 
-def _print_plan(study: "Study", config: Config, runs: Runs, plans: list[training.Plan]) -> None:
-    variants = list(dict.fromkeys(run.variant for run in runs.rows))
-    print(f"{study.name}: {len(runs)} runs of {len(variants)} variants, with {config.seeds} seeds at each tuning point")
+def _report(launch: Launch, environment: dict[str, Any]) -> tuple[Results, list[str]]:
+    """Write results.csv, figures and report.md from the run folders; returns the names of the figures too."""
+    study, workdir = launch.study, launch.workdir
+    results = Results(workdir, launch.runs.rows, launch.config.content()["tune"], study.select)
+    launch.settings.progress = lambda _: None
+    figures = study.figures(launch.config, launch.source, results, _fit(launch))
+    drawn = [path.stem for path in report.save_figures(workdir / "figures", figures)]
+    folders.write_text(workdir / "results.csv", results.csv(study.name))
+    shared = launch.config.data.order == "shared"
+    text = report.markdown(study.doc.strip().splitlines()[0], results, study.columns, drawn, environment, shared)
+    folders.write_text(workdir / "report.md", text)
+    return results, drawn
+
+
+def _print_plan(launch: Launch, plans: list[training.Plan]) -> None:
+    variants = list(dict.fromkeys(run.variant for run in launch.runs.rows))
+    seeds = launch.config.seeds
+    print(
+        f"{launch.study.name}: {len(launch.runs)} runs of {len(variants)} variants, {seeds} seeds at each tuning point"
+    )
     print(textwrap.fill("variants: " + ", ".join(variants), 98, subsequent_indent="  "))
     print(f"\n{'program':<28}{'runs':>6}{'steps':>9}{'parameters':>13}{'width':>7}{'at once':>9}")
-    for plan in plans:
-        width = plan.width or "all"
-        print(f"{plan.name:<28}{plan.runs:>6}{plan.steps:>9,}{plan.parameters:>13,}{width:>7}{plan.runs_at_once:>9}")
-    total = sum(plan.runs * plan.steps for plan in plans)
+    for each in plans:
+        numbers = f"{each.runs:>6}{each.steps:>9,}{each.parameters:>13,}{each.width or 'all':>7}{each.runs_at_once:>9}"
+        print(f"{each.name:<28}{numbers}")
+    total = sum(each.runs * each.steps for each in plans)
     print(f"\n{len(plans)} programs, {total:,} run-steps on {len(jax.devices())} {jax.devices()[0].platform} device(s)")

@@ -3,6 +3,7 @@
 import fnmatch
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -109,13 +110,18 @@ def resolve(
     grid, {name of a hyperparameter: values}, the same for every variant but those that set the value themselves.
     """
     labels = variants(config)
+    if not labels:
+        raise UserError("the config asks for no variant at all")
     chosen = _chosen(list(labels), only)
-    base = config.as_dict()
+    base = config.content()
     if config.seeds < 1:
         raise UserError(f"seeds={config.seeds} is not possible: at least 1 is needed")
-    for name, grid in base["tune"].items():
+    for name, grid in config.tune.as_dict().items():
         if name not in base["hyper"]:
             raise unknown("hyperparameter in tune", name, base["hyper"])
+        if isinstance(grid, str) or not all(isinstance(value, int | float) for value in grid):
+            example = f"--config.tune.{name}=0.1,0.3"
+            raise UserError(f"tune.{name}={grid!r} is not possible: a grid is numbers, as in {example}")
         if not grid or len(set(grid)) < len(grid):
             raise UserError(f"tune.{name}={tuple(grid)} is not possible: a grid has one or more different values")
     rows, configs = [], []
@@ -142,6 +148,9 @@ def _run(
             raise unknown(f"hyperparameter in variant {label!r}", name, hyper)
         else:
             hyper[name] = float(value)
+    for name, value in hyper.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"hyper.{name}={value} is not possible: valid is 0 or more")
     resolved = base | {"hyper": hyper, "variant": settings, "fingerprint": fingerprint}
     return Run(label, seed, settings, hyper, content_hash(resolved)), resolved
 

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "classification": ["classify"],
         "corruption": ["corrupt"],
-        "reconstruction": ["kl_sparsity", "reconstruct"],
+        "reconstruction": ["check_strengths", "kl_sparsity", "reconstruct"],
         "task": ["Task"],
     },
 )

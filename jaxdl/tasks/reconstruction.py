@@ -80,6 +80,16 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
     return Task(init, loss, evaluate)
 
 
+def check_strengths(hyper: dict[str, float]) -> None:
+    """UserError for strengths that `reconstruct` has no meaning for: shares and targets outside [0, 1]."""
+    for name in ("masking", "salt_pepper", "sparsity_target"):
+        if not 0 <= hyper[name] <= 1:
+            raise UserError(f"hyper.{name}={hyper[name]} is not possible: valid is 0 to 1")
+    if hyper["sparsity_weight"] > 0 and hyper["sparsity_target"] in (0, 1):
+        target = hyper["sparsity_target"]
+        raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
+
+
 def kl_sparsity(activation: Array, target: Array) -> Array:
     """sum_j rho log(rho / a_j) + (1 - rho) log((1 - rho) / (1 - a_j)): activation a [H] in (0, 1), target rho.
 

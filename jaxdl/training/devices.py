@@ -40,8 +40,9 @@ def start(kind: str = "") -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     try:
         jax.devices()
-    except RuntimeError as error:
-        raise UserError(f"--device={kind}: no such device on this machine ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, AssertionError) as error:  # jax asserts where a platform's plugin is not installed
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise UserError(f"--device={kind} is not possible: JAX finds no such device here{reason}") from None
 
 
 def width(platform: str, function: Callable, *arguments: Any) -> int:

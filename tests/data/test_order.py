@@ -1,5 +1,7 @@
 """The order of examples is a permutation for each (seed, epoch), the same in NumPy and JAX, and looks random."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,14 +15,21 @@ def whole(seed, epoch, size):
     return order.index(np.uint32(seed), np.uint32(epoch), np.arange(size, dtype=np.uint32), size)
 
 
-def many(size, seeds, epochs):
-    """The orders of pairs (seed, epoch), int64 [pairs, size]."""
+PAIRS = 3000
 
+
+@functools.partial(jax.jit, static_argnums=2)
+def _many(seeds, epochs, size):
     def one(seed, epoch):
         return order.index(seed, epoch, jnp.arange(size, dtype=jnp.uint32), size)
 
-    pairs = np.broadcast_arrays(np.asarray(seeds, np.uint32), np.asarray(epochs, np.uint32))
-    return np.asarray(jax.jit(jax.vmap(one))(*pairs)).astype(int)
+    return jax.vmap(one)(seeds, epochs)
+
+
+def many(size, seeds, epochs):
+    """The orders of 3,000 pairs (seed, epoch), int64 [3000, size]; one program for each size."""
+    pairs = [np.broadcast_to(np.asarray(numbers, np.uint32), PAIRS) for numbers in (seeds, epochs)]
+    return np.asarray(_many(*pairs, size)).astype(int)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 100, 1200, 55000])
@@ -62,8 +71,8 @@ def test_python_integers_serve_as_seed_and_epoch():
 
 @pytest.mark.parametrize("differ", ["seeds", "epochs", "seed and epoch swapped"])
 def test_two_orders_agree_in_as_many_places_as_two_random_ones(differ):
-    """Two random permutations agree in Poisson(1) places: over 1,000 pairs, 1000 +- sqrt(1000)."""
-    numbers = np.arange(1000)
+    """Two random permutations agree in Poisson(1) places: over 3,000 pairs, 3000 +- sqrt(3000)."""
+    numbers = np.arange(PAIRS)
     if differ == "seeds":
         first, second = many(97, numbers, 0), many(97, numbers + 1, 0)
     elif differ == "epochs":
@@ -71,7 +80,7 @@ def test_two_orders_agree_in_as_many_places_as_two_random_ones(differ):
     else:
         first, second = many(97, numbers, numbers + 1), many(97, numbers + 1, numbers)
     agreements = (first == second).sum(axis=1)
-    assert abs(agreements.sum() - 1000) < 4 * np.sqrt(1000)
+    assert abs(agreements.sum() - PAIRS) < 4 * np.sqrt(PAIRS)
     assert agreements.max() < 10  # P(Poisson(1) >= 10) = 1e-7
 
 
@@ -79,11 +88,11 @@ def test_two_orders_agree_in_as_many_places_as_two_random_ones(differ):
 @pytest.mark.parametrize("vary", ["seeds", "epochs"])
 def test_every_example_comes_to_every_place_equally_often(size, vary):
     """The counts of (place, example) are those of random permutations: chi-square with (size - 1)^2 degrees."""
-    count = 4000
-    found = many(size, np.arange(count), 0) if vary == "seeds" else many(size, 11, np.arange(count))
+    numbers = np.arange(PAIRS)
+    found = many(size, numbers, 0) if vary == "seeds" else many(size, 11, numbers)
     table = np.zeros((size, size))
     np.add.at(table, (np.arange(size), found), 1)
-    statistic = np.square(table - count / size).sum() / (count / size)
+    statistic = np.square(table - PAIRS / size).sum() / (PAIRS / size)
     assert scipy.stats.chi2((size - 1) ** 2).cdf(statistic) < 0.999
 
 
@@ -93,7 +102,7 @@ def test_neighbours_in_an_epoch_are_no_neighbours_in_the_file(size, columns):
 
     For neighbours, and for places one row of the grid apart on which the examples are permuted.
     """
-    found = many(size, np.arange(3000), np.arange(3000))
+    found = many(size, np.arange(PAIRS), np.arange(PAIRS))
     for distance in (1, columns):
         jumps = (found[:, distance:] - found[:, :-distance]) % size
         counts = np.bincount(jumps.reshape(-1), minlength=size)
@@ -106,7 +115,7 @@ def test_neighbours_in_an_epoch_are_no_neighbours_in_the_file(size, columns):
 def test_place_and_example_are_not_correlated():
     """The correlation of two random orders of N has standard deviation 1 / sqrt(N - 1)."""
     size = 1200
-    found = many(size, np.arange(300), np.arange(300)[::-1])
+    found = many(size, np.arange(PAIRS), np.arange(PAIRS)[::-1])[:300]
     place = np.arange(size)
     correlation = np.array([np.corrcoef(place, row)[0, 1] for row in found]) * np.sqrt(size - 1)
     assert scipy.stats.kstest(correlation, "norm").pvalue > 0.01

@@ -4,6 +4,7 @@ import types
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -45,29 +46,50 @@ def plain_loop(task, source, seed, hyper, steps, name="fit"):
     One gradient after another, batches by NumPy and the published rule of momentum: nothing of
     `jaxdl.training`, and no method of the source.
     """
-    run = {"seed": np.uint32(seed), "hyper": {key: np.float32(value) for key, value in hyper.items()}}
-    root = jax.random.fold_in(jax.random.key(run["seed"]), np.uint32(zlib.crc32(name.encode())))
-    params, _ = task.init(run, jax.random.fold_in(jax.random.fold_in(root, 0), 0))
-    gradient = jax.jit(jax.value_and_grad(lambda params, batch, key: task.loss(params, {}, batch, run, key)[0]))
+    hyper = {key: np.float32(value) for key, value in hyper.items()}
+    run = {"seed": np.uint32(seed), "hyper": hyper}
+
+    def key(stream, step):
+        root = jax.random.fold_in(jax.random.key(run["seed"]), np.uint32(zlib.crc32(name.encode())))
+        return jax.random.fold_in(jax.random.fold_in(root, stream), step)
+
+    def loss_and_gradient(params, batch, step):
+        return jax.value_and_grad(lambda params: task.loss(params, {}, batch, run, key(1, step))[0])(params)
+
+    def update(path, weight, slope, velocity):
+        decay = hyper["weight_decay"] if "kernel" in jax.tree_util.keystr(path) else np.float32(0)
+        velocity[...] = hyper["momentum"] * velocity + slope + decay * weight
+        return weight - hyper["learning_rate"] * velocity
+
+    loss_and_gradient = jax.jit(loss_and_gradient)
     image, label = source.data["train"]["image"], source.data["train"]["label"]
     per_epoch = len(label) // source.batch_size
+    params = jax.device_get(jax.jit(lambda: task.init(run, key(0, 0))[0])())
     trace, losses, velocity = [params], [], jax.tree.map(np.zeros_like, params)
     for step in range(steps):
         place = np.arange(source.batch_size, dtype=np.uint32)
         drawn = place + np.uint32(step % per_epoch * source.batch_size)
         rows = order.index(run["seed"], np.uint32(step // per_epoch), drawn, len(label))
         batch = {"image": np.float32(image[rows]) * np.float32(SCALE), "label": label[rows], "position": place}
-        loss, slope = gradient(params, batch, jax.random.fold_in(jax.random.fold_in(root, 1), step))
-        slope = jax.tree_util.tree_map_with_path(
-            lambda path, g, w: g + run["hyper"]["weight_decay"] * w if "kernel" in jax.tree_util.keystr(path) else g,
-            slope,
-            params,
-        )
-        velocity = jax.tree.map(lambda m, g: run["hyper"]["momentum"] * m + g, velocity, slope)
-        params = jax.tree.map(lambda w, m: w - run["hyper"]["learning_rate"] * m, params, velocity)
+        loss, slope = jax.device_get(loss_and_gradient(params, batch, np.uint32(step)))
+        with np.errstate(all="ignore"):  # runs may diverge
+            params = jax.tree_util.tree_map_with_path(update, params, slope, velocity)
         trace.append(params)
         losses.append(float(loss))
     return trace, losses
+
+
+def light(task):
+    """The task with one random draw for all parameters, which compiles fast."""
+    shapes = jax.eval_shape(task.init, {}, jax.random.key(0))[0]
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
+
+    def init(run, key):
+        parts = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1.0), np.cumsum(sizes)[:-1])
+        leaves = [part.reshape(leaf.shape) for part, leaf in zip(parts, jax.tree.leaves(shapes), strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(shapes), leaves), {}
+
+    return task._replace(init=init)
 
 
 class Bench:
@@ -76,8 +98,8 @@ class Bench:
     HYPER, STRENGTHS = HYPER, STRENGTHS
     make_source, make_runs = staticmethod(make_source), staticmethod(make_runs)
     optimizer, plain_loop = staticmethod(optimizer), staticmethod(plain_loop)
-    classify = tasks.classify(models.MLP((UNITS,), CLASSES), (INPUTS,))
-    reconstruct = tasks.reconstruct(models.Autoencoder(INPUTS, (UNITS,)), INPUTS, "cross_entropy")
+    classify = light(tasks.classify(models.MLP((UNITS,), CLASSES), (INPUTS,)))
+    reconstruct = light(tasks.reconstruct(models.Autoencoder(INPUTS, (UNITS,)), INPUTS, "cross_entropy"))
 
     def __init__(self, folder):
         self.folder = folder
@@ -119,16 +141,22 @@ def assert_close(one, other, rtol=1e-6, atol=1e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, other)
 
 
-@pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path)
+@pytest.fixture(scope="session")
+def new_bench(tmp_path_factory):
+    """Makes benches, for fixtures that live longer than a test."""
+    return lambda: Bench(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture
+def bench(new_bench):
+    return new_bench()
+
+
+@pytest.fixture(scope="session")
 def same():
     return assert_same
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def close():
     return assert_close
