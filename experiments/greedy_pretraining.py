@@ -242,7 +242,22 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         drawn["learning_curves"] = draw.bands(
             curves, "fine-tuning step", "validation error %", logarithmic=True, title=title
         )
+    kinds = {kind: row for kind, row in rows.items() if row and KINDS[kind]["start"] in ("autoencoder", "ksparse")}
+    for name in ("squared_error", "activation"):
+        layers = {kind: by_layer(row, f"validation_{name}") for kind, row in kinds.items()}
+        layers = {kind: lines for kind, lines in layers.items() if lines[0]}
+        target = ("sparsity target", config.hyper.sparsity_target) if name == "activation" else None
+        if layers:
+            label = {"squared_error": "squared error of the reconstruction", "activation": "mean activation"}[name]
+            drawn[f"{name}_by_layer"] = draw.bands(layers, "layer", f"validation {label}", whole=True, reference=target)
     return drawn | layer_pictures(config, source, results, fit)
+
+
+def by_layer(row: Any, metric: str) -> tuple[list[int], list[np.ndarray]]:
+    """(layers, values of each seed) of a metric that each pretrained layer of a variant has."""
+    names = {number: f"{metric}_layer{number}" for number in range(1, 1 + len(row.metrics))}
+    known = {number: row.metrics[name] for number, name in names.items() if name in row.metrics}
+    return list(known), list(known.values())
 
 
 def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:

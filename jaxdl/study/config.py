@@ -31,6 +31,11 @@ class Config:
         self._read.add(self._path + name)
         return value
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"{self._path}{name} can't be set: a resolved config is what its runs were made of")
+        super().__setattr__(name, value)
+
     def content(self) -> dict[str, Any]:
         """All values, nested, for what handles a config as a whole; does not count as reading them."""
         return self._values

@@ -17,11 +17,13 @@ def bands(
     logarithmic: bool = False,
     whole: bool = False,
     title: str = "",
+    reference: tuple[str, float] | None = None,
 ) -> Figure:
     """One line a label: means over seeds, with the band of their 95% interval.
 
     lines: {label: (x [T], values [T][seeds])}
     whole: x are whole numbers, and each gets a tick
+    reference: (label, y) of a dashed horizontal line
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -33,6 +35,8 @@ def bands(
             if logarithmic:  # a band that reaches zero has no place on a logarithmic axis
                 low = np.maximum(low, means / 100)
             axes.fill_between(x, low, means + halves, color=line.get_color(), alpha=0.2, linewidth=0)
+    if reference:
+        axes.axhline(reference[1], color="gray", linestyle="--", linewidth=1, label=reference[0])
     if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

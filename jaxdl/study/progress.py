@@ -22,7 +22,8 @@ class Display:
         self.costs = {plan.name: plan.runs * max(plan.steps, 1) * max(plan.parameters, 1) for plan in plans}
         self.done: dict[str, float] = {}
         self.seen = self.line_at = time.monotonic()
-        self.compiling: list[float] = []  # seconds until the first steps of each fit
+        self.current = ""
+        self.compiling: dict[str, float] = {}  # seconds until the first steps of each fit
         self.busy, self.advanced = 0.0, 0.0  # seconds of training, and what they got done
         self.bar, self.task = None, None
 
@@ -51,12 +52,17 @@ class Display:
     def update(self, progress: Progress) -> None:
         """Take note of one program call of a fit."""
         now, cost = time.monotonic(), self.costs.get(progress.name, 0)
-        fresh = progress.name not in self.done
+        fresh = progress.name != self.current
+        if fresh:  # fits come in the order of the plans: those before this one have ended, now or in an earlier launch
+            names = list(self.costs)
+            ended = names[: names.index(progress.name)] if cost else []
+            self.done |= {name: self.costs[name] for name in ended}
+            self.current = progress.name
         before = self.done.get(progress.name, 0.0)
         after = self.done[progress.name] = cost * progress.work / max(progress.total, 1)
         if not fresh and after > before:
-            if len(self.compiling) < len(self.done):
-                self.compiling.append(now - self.seen)
+            if progress.name not in self.compiling:
+                self.compiling[progress.name] = now - self.seen
             else:
                 self.busy, self.advanced = self.busy + now - self.seen, self.advanced + after - before
         self.seen = now
@@ -80,7 +86,8 @@ class Display:
         if not self.advanced:
             return None
         work = sum(self.costs.values()) - sum(self.done.values())
-        compiling = sum(self.compiling) / len(self.compiling) * (len(self.costs) - len(self.compiling))
+        to_come = len(self.costs) - len(self.done) + (self.current not in self.compiling)
+        compiling = sum(self.compiling.values()) / len(self.compiling) * to_come
         return work * self.busy / self.advanced + compiling
 
     def say(self, text: str) -> None:

@@ -1,5 +1,6 @@
 """The table of a study, for the terminal and as report.md, and the files beside it. All of it is derived."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def print_table(results: Results, columns: Sequence[str]) -> None:
     header, body = cells(results, columns)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
+        width = max(len(text) for text in (*name.split(), *(line[number] for line in body)))
+        justify = "left" if number == 0 else "right"
+        table.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
     for line in body:
         table.add_row(*line)
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)

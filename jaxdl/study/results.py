@@ -71,8 +71,9 @@ class Results:
         def rank(point: tuple[float, ...]) -> tuple[bool, float]:
             values = [self.records[number]["metrics"].get(metric, math.nan) for number in points[point]]
             known = [value for value in values if math.isfinite(value)]
-            mean = float(np.mean(known)) if known else math.inf
-            return len(known) < len(values), mean if direction == "min" else -mean
+            if not known:
+                return True, math.inf
+            return len(known) < len(values), float(np.mean(known)) * (1 if direction == "min" else -1)
 
         best = min(points, key=rank)
         chosen = points[best]

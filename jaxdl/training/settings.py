@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxdl.errors import UserError
 from jaxdl.training import stopping
 
 
@@ -48,3 +49,9 @@ class Settings:
     log: Callable[[str, np.ndarray, int, dict[str, np.ndarray]], None] = lambda *_: None
     progress: Callable[[Progress], None] = lambda _: None
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+
+    def __post_init__(self) -> None:
+        # Orbax looks for its own files with a glob pattern: below such a folder it would save what can't be read.
+        magic = sorted(set("*?[\\") & set(str(self.folder.absolute())))
+        if magic:
+            raise UserError(f"no checkpoint can lie in {self.folder}: name a folder without {' '.join(magic)}")

@@ -152,6 +152,7 @@ def test_labelled_draws_exactly_so_many_of_each_class_from_the_training_split(pe
 
 
 def test_labelled_leaves_the_other_splits_whole_and_trains_on_the_subset():
+    make_source(batch_size=12).labelled(4)  # the full batch is allowed
     source = make_source(order="shared").labelled(4)
     for name in ("validation", "test"):
         assert source.prepare({"seed": jnp.uint32(0)}, name, source.data[name]) is source.data[name]

@@ -392,13 +392,19 @@ def test_gaussian_noise_has_mean_zero_and_the_deviation_asked_for(deviation):
 
 
 def test_the_three_corruptions_draw_from_different_random_numbers():
+    """No value's noise of one kind is correlated with any value's of another kind in the same example."""
     image = grey()
+    noise = {
+        "masking": corrupted(image, masking=0.5) == 0,
+        "gaussian": corrupted(image, gaussian=1.0).astype(np.float64) - image,
+        "salt_pepper": corrupted(image, salt_pepper=0.5) != image,
+    }
+    scores = {name: (values - values.mean(axis=0)) / values.std(axis=0) for name, values in noise.items()}
+    for first, second in itertools.combinations(scores.values(), 2):
+        correlation = first.T @ second / COUNT  # [values, values]
+        assert np.abs(correlation).max() < 5.5 / np.sqrt(COUNT)
     both = corrupted(image, masking=0.5, salt_pepper=0.5)
-    assert_binomial(both == image, 0.25)  # 0.5 if both chose the same values
-    # A value that is masked gets Gaussian noise of the same distribution as any other.
-    noise = corrupted(image, gaussian=1.0).astype(np.float64) - image
-    for chosen in (corrupted(image, masking=0.5) == 0, corrupted(image, salt_pepper=0.5) != image):
-        assert abs(noise[chosen].mean() - noise[~chosen].mean()) < 4 * 2 / np.sqrt(noise.size)
+    assert_binomial(both == image, 0.25)
 
 
 @pytest.mark.parametrize("strength", ["masking", "gaussian", "salt_pepper"])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl import batch as batches
 from jaxdl import data, models, tasks, training
 from jaxdl.data import order
 
@@ -79,6 +80,34 @@ def plain_loop(task, source, seed, hyper, steps, name="fit"):
     return trace, losses
 
 
+def plain_stop(values, every, patience, sign=1):
+    """(step where early stopping ends the run, step of the best parameters), from what each evaluation gave.
+
+    sign: -1 where the largest value is best
+    """
+    best, best_step, waited = np.inf, 0, 0
+    for number, value in enumerate(values, 1):
+        if sign * value < best:
+            best, best_step, waited = sign * value, number * every, 0
+        else:
+            waited += 1
+        if waited == patience:
+            return number * every, best_step
+    return number * every, best_step
+
+
+def plain_classifier(params, split):
+    """{"loss": [N], "error": [N]} of `Bench.classify`, example by example in float64."""
+    first, last = (jax.tree.map(np.float64, params[name]) for name in ("hidden_0", "output"))
+    losses, errors = [], []
+    for image, label in zip(split["image"], split["label"], strict=True):
+        hidden = 1 / (1 + np.exp(-(np.float64(image) * SCALE @ first["kernel"] + first["bias"])))
+        logits = hidden @ last["kernel"] + last["bias"]
+        losses.append(np.log(np.exp(logits).sum()) - logits[label])
+        errors.append(float(logits.argmax() != label))
+    return {"loss": np.array(losses), "error": np.array(errors)}
+
+
 def light(task):
     """The task with one random draw for all parameters, which compiles fast."""
     shapes = jax.eval_shape(task.init, {}, jax.random.key(0))[0]
@@ -92,14 +121,28 @@ def light(task):
     return task._replace(init=init)
 
 
+def masking(task):
+    """The task on images with a third of the values missing: noise that compiles fast."""
+
+    def loss(params, model_state, batch, run, key):
+        bits = batches.uniform_bits(key, batch["position"], batch["image"].shape[1:])
+        image = jnp.where(bits < jnp.uint16(20_000), 0.0, batch["image"])
+        return task.loss(params, model_state, batch | {"image": image}, run, key)
+
+    return task._replace(loss=loss)
+
+
 class Bench:
     """Fits of the tiny problem in one folder; `rows` and `warned` hold what the latest one told."""
 
     HYPER, STRENGTHS = HYPER, STRENGTHS
     make_source, make_runs = staticmethod(make_source), staticmethod(make_runs)
     optimizer, plain_loop = staticmethod(optimizer), staticmethod(plain_loop)
+    plain_stop, plain_classifier = staticmethod(plain_stop), staticmethod(plain_classifier)
     classify = light(tasks.classify(models.MLP((UNITS,), CLASSES), (INPUTS,)))
     reconstruct = light(tasks.reconstruct(models.Autoencoder(INPUTS, (UNITS,)), INPUTS, "cross_entropy"))
+
+    noisy = masking(classify)
 
     def __init__(self, folder):
         self.folder = folder

@@ -107,45 +107,55 @@ def test_start_in_a_fresh_process():
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     error, found = done.stdout.splitlines()
-    assert error.startswith("--device=tpu: no such device on this machine")
+    assert error.startswith("--device=tpu")
     assert found == "True cpu"
 
 
 @pytest.fixture(scope="module")
-def crowd(new_bench):
-    """12 denoising runs in one program, and the rows they told."""
+def autoencoders(new_bench):
+    """12 denoising autoencoders in one program, one after another; and the rows they told."""
     bench = new_bench()
     runs = bench.make_runs(SEEDS, **bench.HYPER | bench.STRENGTHS | NOISE)
     return types.SimpleNamespace(fitted=bench.fit(bench.reconstruct, runs), rows=bench.rows)
 
 
 @pytest.mark.parametrize("chosen", [[0], [7], [2, 1, 9], [4, 5, 6, 7], [*range(1, 6)], [*range(8)]])
-def test_bits_do_not_depend_on_company(bench, crowd, same, chosen):
+def test_bits_do_not_depend_on_company(bench, autoencoders, same, chosen):
     runs = bench.make_runs(SEEDS[chosen], **bench.HYPER | bench.STRENGTHS | NOISE)
-    same(bench.fit(bench.reconstruct, runs), take(crowd.fitted, chosen))
-    assert bench.rows == {row: crowd.rows[number] for row, number in enumerate(chosen)}
+    same(bench.fit(bench.reconstruct, runs), take(autoencoders.fitted, chosen))
+    assert bench.rows == {row: autoencoders.rows[number] for row, number in enumerate(chosen)}
 
 
-@pytest.mark.parametrize(("count", "at_once"), [(1, 4), (1, 5), (2, 0), (8, 0)])
-def test_bits_do_not_depend_on_devices_and_chunks(bench, crowd, same, count, at_once):
+@pytest.mark.parametrize("at_once", [4, 5])
+def test_bits_do_not_depend_on_chunks(bench, autoencoders, same, at_once):
     runs = bench.make_runs(SEEDS, **bench.HYPER | bench.STRENGTHS | NOISE)
-    same(bench.fit(bench.reconstruct, runs, devices=count, runs_at_once=at_once), crowd.fitted)
-    assert bench.rows == crowd.rows
+    same(bench.fit(bench.reconstruct, runs, runs_at_once=at_once), autoencoders.fitted)
+    assert bench.rows == autoencoders.rows
+
+
+@pytest.fixture(scope="module")
+def classifiers(new_bench):
+    """12 classifiers of masked images in one program, one after another; and the rows they told."""
+    bench = new_bench()
+    return types.SimpleNamespace(fitted=bench.fit(bench.noisy, bench.make_runs(SEEDS, **bench.HYPER)), rows=bench.rows)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_bits_do_not_depend_on_devices(bench, classifiers, same, count):
+    """12 runs on 8 devices are 16 with the padding."""
+    same(bench.fit(bench.noisy, bench.make_runs(SEEDS, **bench.HYPER), devices=count), classifiers.fitted)
+    assert bench.rows == classifiers.rows
 
 
 @pytest.mark.parametrize("width", [2, 4, 8, 0])
-def test_widths_agree(bench, crowd, close, width):
-    """20 steps with noise: widths differ in the last bits only."""
-    runs = bench.make_runs(SEEDS[:8], **bench.HYPER | bench.STRENGTHS | NOISE)
-    close(bench.fit(bench.reconstruct, runs, width=width), take(crowd.fitted, slice(8)), rtol=1e-5, atol=1e-5)
-
-
-def test_bits_do_not_depend_on_company_at_width_4(bench, same):
-    runs = bench.make_runs(SEEDS[:8], **bench.HYPER | bench.STRENGTHS | NOISE)
-    crowd = bench.fit(bench.reconstruct, runs, width=4)
-    for chosen in ([6, 1, 3], [5]):  # two programs: 8 runs and, filled up, 4
-        runs = bench.make_runs(SEEDS[chosen], **bench.HYPER | bench.STRENGTHS | NOISE)
-        same(bench.fit(bench.reconstruct, runs, width=4, place=f"{len(chosen)}"), take(crowd, chosen))
+def test_widths_agree(bench, classifiers, same, close, width):
+    """Widths differ in the last bits only, after 20 steps; at one width, company changes no bit."""
+    crowd = bench.fit(bench.noisy, bench.make_runs(SEEDS[:8], **bench.HYPER), width=width, place="crowd")
+    close(crowd, take(classifiers.fitted, slice(8)), rtol=1e-5, atol=1e-5)
+    if width == 4:
+        chosen = [6, 1, 3]  # filled up to 4
+        runs = bench.make_runs(SEEDS[chosen], **bench.HYPER)
+        same(bench.fit(bench.noisy, runs, width=width, place="few"), take(crowd, chosen))
 
 
 PLACES = ((1, "jit"), (8, "jit"), (8, "pmap"))
@@ -182,9 +192,9 @@ def test_strategies_agree_on_classifiers(bench, close):
 
     source = bench.make_source(batch_size=16)._replace(prepare=prepare)
     runs = bench.make_runs([1, 2], **bench.HYPER | {"learning_rate": [0.5, 0.0], "zoom": [1.0, 5.0]})
-    options = {"patience": 9, "evaluations": 10, "average": 0.5}
+    options = {"patience": 4, "evaluations": 10, "average": 0.5}
     end = agree(bench, close, bench.classify, runs, 50, source=source, options=options)
-    assert end.steps.tolist() == [50, 50]
+    assert end.steps[0] > 25 and end.steps[1] == 25
 
 
 def test_pmap_gives_the_line_search_the_whole_batch(bench, close):

@@ -1,0 +1,153 @@
+"""Every preset of every config: resolved, shape-evaluated, and run for two steps on fake data of its true shapes."""
+
+import csv
+import importlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdl.data.source import Arrays
+from jaxdl.study.config import Config
+from jaxdl.study.run import plan, prepare, run_study
+from jaxdl.training.stopping import Requests
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def config_module(name):
+    spec = importlib.util.spec_from_file_location(f"config_{name}", ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CONFIGS = {path.stem: config_module(path.stem) for path in sorted((ROOT / "configs").glob("*.py"))}
+PRESETS = [(name, preset) for name, module in CONFIGS.items() for preset in module.PRESETS]
+every_preset = pytest.mark.parametrize(("name", "preset"), PRESETS, ids=map("-".join, PRESETS))
+
+# By hand, from the recipes: runs in all, and {fit: (steps, parameters)}. MNIST leaves 55,000 images to train on.
+STACKED = {"autoencoder_layer1": (15 * 550, 784 * 200 + 200 + 200 * 784 + 784), "depth2_readout": (10 * 550, 2010)}
+EXPECTED = {
+    ("greedy_pretraining", "default"): (18 * 4 * 10, {
+        "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
+        "depth4": (3000, 4 * (64 * 64 + 64) + 650),
+        "depth2_50labels": (3000, 2 * (64 * 64 + 64) + 650),
+    }),
+    ("greedy_pretraining", "smoke"): (9 * 2 * 2, {"depth2": (60, 64 * 16 + 16 + 16 * 16 + 16 + 170)}),
+    ("greedy_pretraining", "full"): ((6 * 5 + 3 * 5) * 4 * 10, {
+        "ksparse_layer5": (1500, 2 * 64 * 64 + 2 * 64),
+        "supervised_layer1": (1500, 64 * 64 + 64 + 650),
+        "depth5": (3000, 5 * (64 * 64 + 64) + 650),
+        "depth2_100labels": (3000, 2 * (64 * 64 + 64) + 650),
+    }),
+    ("greedy_pretraining", "mnist"): (18 * 3 * 3, {
+        "autoencoder_layer1": (5000, 2 * 784 * 100 + 884),
+        "depth4": (5500, 784 * 100 + 100 + 3 * 10100 + 1010),
+    }),
+    ("greedy_pretraining", "mnist_stacked"): (2 * 4 * 3, STACKED | {"depth2": (20 * 550, 157000 + 40200 + 2010)}),
+    ("greedy_pretraining", "paper"): (25 * 4 * 5, {
+        "autoencoder_layer1": (15 * 2750, 784 * 1000 + 1784),  # tied: one matrix
+        "supervised_layer5": (15 * 2750, 1001000 + 10010),
+        "depth5": (50 * 2750, 785000 + 4 * 1001000 + 10010),
+    }),
+    ("deep_autoencoder", "default"): ((1 + 4 + 4) * 10, {
+        "layer1": (1500, 2 * 64 * 100 + 164),
+        "deep": (4000, 2 * (64 * 100 + 100 * 50 + 50 * 25 + 25 * 8) + 2 * (100 + 50 + 25) + 8 + 64),
+    }),
+    ("deep_autoencoder", "smoke"): (3 * 2, {"deep": (40, 2 * (64 * 16 + 16 * 8 + 8 * 4) + 2 * (16 + 8) + 4 + 64)}),
+    ("deep_autoencoder", "mnist"): ((1 + 3 + 3) * 3, {"layer4": (5500, 2 * 50 * 30 + 80)}),
+    ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
+        "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
+        "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
+    }),
+}  # fmt: skip
+
+
+def study_of(name):
+    return importlib.import_module(f"experiments.{name}").study
+
+
+def values_of(name, preset):
+    return CONFIGS[name].get_config(preset).to_dict()
+
+
+def one_run_each(values):
+    """The same with one seed, and one point of the tuning grid."""
+    return values | {"seeds": 1, "tune": {name: grid[:1] for name, grid in values["tune"].items()}}
+
+
+@pytest.fixture
+def mnist(monkeypatch):
+    """mnist(train, test): random images of MNIST's shape and classes take MNIST's place."""
+
+    def replace(train, test):
+        random = np.random.default_rng(0)
+
+        def split(size):
+            image = random.integers(0, 256, (size, 28, 28, 1), np.uint8)
+            return {"image": image, "label": (np.arange(size) % 10).astype(np.int32)}
+
+        arrays = Arrays({"train": split(train), "test": split(test)}, 10, 1 / 255, "0123456789abcdef")
+        monkeypatch.setattr("jaxdl.data.tfds.read", lambda name, directory: {"mnist": arrays}[name])
+
+    return replace
+
+
+def test_a_preset_that_is_new_is_tested_here():
+    assert set(EXPECTED) == set(PRESETS)
+
+
+@every_preset
+def test_a_preset_resolves_to_its_runs_and_fits(name, preset, tmp_path, mnist):
+    """All runs are resolved; those of one seed and tuning point are shape-evaluated (`paper`'s layers take 10 GB)."""
+    study, values = study_of(name), values_of(name, preset)
+    mnist(60000, 10000)
+    runs, fits = EXPECTED[name, preset]
+    launch = prepare(study, values, tmp_path, "", Requests())
+    assert len(launch.runs) == runs
+    assert len({(run.variant, run.hash, run.seed) for run in launch.runs.rows}) == runs
+    launch = prepare(study, one_run_each(values), tmp_path, "", Requests())
+    # Principal components are computed, not trained: there is no shape to evaluate.
+    deep = launch.runs.where(np.array([run.variant != "pca" for run in launch.runs.rows]))
+    plans = {each.name: each for each in plan(launch, deep)}
+    assert {fit: (plans[fit].steps, plans[fit].parameters) for fit in fits} == fits
+    assert launch.config.unread() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_preset
+def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, mnist, capsys):
+    """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need."""
+    study, values = study_of(name), one_run_each(values_of(name, preset))
+    train = max(2 * values["batch_size"], 10 * max(values.get("compare", {}).get("labels", ()), default=0))
+    values["data"] |= {"train": 0 if values["data"]["name"] == "mnist" else 1200, "validation": 40}
+    values["evaluations"] = 1
+    for section in (values, values["pretrain"], values.get("readout", {})):
+        if section.get("steps") or section.get("epochs"):
+            section |= {"steps": 2, "epochs": 0.0}
+    mnist(train + 40, 30)
+    results = run_study(study, values, tmp_path, "", False, "the command", Requests())
+    variants = list(study.variants(Config(values)))
+    assert [row.variant for row in results.rows] == variants
+    for row in results.rows:
+        assert (len(row.runs), row.diverged, row.failed) == (1, 0, 0)
+        assert set(study.columns[1:]) <= set(row.metrics)
+    trained = {}
+    for path in tmp_path.glob("*/*/seed=0/metrics.jsonl"):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            trained.setdefault(row["fit"], set()).add(row["step"])
+    assert all(steps == {2} for steps in trained.values())
+    launch = prepare(study, values, tmp_path, "", Requests())
+    assert set(trained) == {each.name for each in plan(launch, launch.runs)}
+    with (tmp_path / "results.csv").open() as file:
+        values = [(row["variant"], float(row["value"])) for row in csv.DictReader(file)]
+    assert {variant for variant, _ in values} == set(variants)
+    assert np.isfinite([value for _, value in values]).all()
+    pictures = re.findall(r"\((figures/\w+\.png)\)", (tmp_path / "report.md").read_text())
+    assert pictures and all((tmp_path / picture).stat().st_size > 5000 for picture in pictures)
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 0

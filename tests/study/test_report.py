@@ -1,0 +1,128 @@
+"""The table on the terminal and in report.md: complete, true to the numbers, and at most 100 columns wide."""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxdl.study import folders, report
+from jaxdl.study.results import Results
+from jaxdl.study.runs import Run
+
+COLUMNS = ("test_error_before", "test_error", "train_error", "validation_error")
+VARIANTS = ("random-2", "denoising-2-50labels", "lost-1")
+TUNE = {"learning_rate": (0.1, 0.3, 1.0), "pretrain_learning_rate": (0.01, 0.03)}
+ENVIRONMENT = {
+    "command": "python -m experiments.some_study --seeds=3",
+    "git_commit": "abc123",
+    "python": "3.11.2",
+    "packages": {"jax": "1.2.3", "numpy": "4.5.6"},
+    "machine": "Linux x86_64",
+    "cores": 2,
+    "devices": ["CPU_0", "CPU_1"],
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Three seeds at each point; the best learning rates are 1.0 and 0.3; `lost-1` has one seed that diverged."""
+    random = np.random.default_rng(0)
+    runs = []
+    for variant in VARIANTS:
+        for rate in TUNE["learning_rate"]:
+            for pretrain in (0.0,) if variant == "random-2" else TUNE["pretrain_learning_rate"]:
+                hyper = {"learning_rate": rate, "pretrain_learning_rate": pretrain}
+                runs += [Run(variant, seed, {}, hyper, f"{rate}{pretrain}") for seed in range(3)]
+    for run in runs:
+        best = {"random-2": 1.0}.get(run.variant, 0.3)
+        error = 0.1 + abs(run.hyper["learning_rate"] - best) + run.hyper["pretrain_learning_rate"]
+        metrics = {name: error + random.normal(0, 0.01) for name in COLUMNS}
+        if run.variant == "random-2":
+            del metrics["test_error_before"]
+        folder = folders.run_folder(tmp_path, run)
+        folders.begin(folder, {})
+        folders.finish(folder, metrics, {}, 5 if (run.variant, run.seed) == ("lost-1", 1) else 0)
+    return Results(tmp_path, runs, TUNE, ("validation_error", "min"))
+
+
+def mean_and_half(values):
+    """By hand: t(0.975; 2) = 4.302653 and t(0.975; 1) = 12.706205 in any table."""
+    values = 100 * np.array(values)
+    quantile = {3: 4.302653, 2: 12.706205}[len(values)]
+    return f"{values.mean():.2f} ± {quantile * values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+
+
+def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
+    text = report.markdown("A study", results, COLUMNS, ["error_by_depth"], ENVIRONMENT, False)
+    lines = text.splitlines()
+    assert lines[0] == "# A study"
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert {len(row) for row in table} == {8}
+    assert table[0] == [
+        *("variant", "seeds", "learning rate", "pretrain learning rate"),
+        *("test error before %", "test error %", "train error %", "validation error %"),
+    ]
+    body = {row[0]: row[1:] for row in table[2:]}
+    assert list(body) == list(VARIANTS)
+    for variant in VARIANTS:
+        row = results.row(variant)
+        numbers = [mean_and_half(row.metrics[name]) if name in row.metrics else "-" for name in COLUMNS]
+        assert body[variant][3:] == numbers
+    assert body["random-2"][:4] == ["3", "1*", "-", "-"]
+    assert body["denoising-2-50labels"][:3] == ["3", "0.3", "0.01*"]
+    assert body["lost-1"][0] == "2 of 3"
+    assert "lost-1 (1 diverged, 0 failed)" in text
+    assert "![error_by_depth](figures/error_by_depth.png)" in text
+    for fact in ("python -m experiments.some_study --seeds=3", "abc123", "jax 1.2.3", "numpy 4.5.6", "CPU_1"):
+        assert fact in text
+
+
+def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results):
+    notes = " ".join(report.notes(results))
+    assert "learning_rate chosen from 0.1, 0.3, 1 by the mean validation error." in notes
+    (extended,) = re.findall(r"\(random-2\): extend it with --config\.tune\.learning_rate=(\S+)", notes)
+    values = [float(value) for value in extended.split(",")]
+    assert {0.1, 0.3, 1.0} < set(values) and max(values) > 1.0 and values == sorted(values)
+
+
+def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(results, capsys):
+    columns = COLUMNS[1:]
+    report.print_table(results, columns)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    for variant in VARIANTS:
+        (line,) = [line for line in lines if line.strip().startswith(variant + " ")]
+        cells = [mean_and_half(results.row(variant).metrics[name]) for name in columns]
+        assert re.split(r"\s{2,}", line.strip())[-3:] == cells
+
+
+def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
+    report.print_table(results, (*COLUMNS, "validation_error", "test_error"))
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text  # rich's sign for what it left out
+    for row in results.rows:
+        for name in set(COLUMNS) & set(row.metrics):
+            assert all(number in text.split() for number in mean_and_half(row.metrics[name]).split())
+
+
+def test_columns_that_no_variant_has_are_left_out(results):
+    header, body = report.cells(results, ("test_error", "test_auc"))
+    assert header[-1] == "test error %"
+    assert {len(line) for line in body} == {len(header)}
+
+
+def test_figures_are_written_whole_and_their_paths_returned(tmp_path):
+    def figure(inches):
+        drawn = Figure(figsize=inches)
+        drawn.subplots().plot([1, 2], [3, 4])
+        return drawn
+
+    paths = report.save_figures(tmp_path / "figures", {"one": figure((4, 2)), "two": figure((2, 2))})
+    assert [path.name for path in paths] == ["one.png", "two.png"]
+    assert sorted((tmp_path / "figures").iterdir()) == sorted(paths)
+    with Image.open(paths[0]) as image:
+        image.load()
+        assert image.size[0] == 2 * image.size[1]
