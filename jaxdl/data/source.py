@@ -37,6 +37,7 @@ class Source(NamedTuple):
         the source is), shared by all runs
     prepare: (run, split name, split) -> split; makes a run's own data once, before its first step, for data
         that differ between runs (features of frozen layers, a labelled subset). None: all runs share `data`
+    examples: training examples of a run where `prepare` leaves fewer than there are; 0: all
     order: "seed" (each run its own order) or "shared" (one order for all)
     """
 
@@ -48,11 +49,12 @@ class Source(NamedTuple):
     batch_size: int
     order: str = "seed"
     prepare: Callable[[Run, str, Split], Split] | None = None
+    examples: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the training split; the ragged tail is dropped, another one in each epoch."""
-        return len(self.data["train"]["label"]) // self.batch_size
+        """Full batches in a run's training split; the ragged tail is dropped, another one in each epoch."""
+        return (self.examples or len(self.data["train"]["label"])) // self.batch_size
 
     def images(self, stored: Array) -> Array:
         """Stored values as float32, integers scaled to [0, 1]."""
@@ -98,6 +100,8 @@ class Source(NamedTuple):
             )
 
         def prepare(run: Run, name: str, split: Split) -> Split:
+            if self.prepare:
+                split = self.prepare(run, name, split)
             if name != "train":
                 return split
             size = split["label"].shape[0]
@@ -108,4 +112,4 @@ class Source(NamedTuple):
             rows = shuffled[by_class[chosen.reshape(-1)]]
             return {name: values[rows] for name, values in split.items()}
 
-        return self._replace(prepare=prepare)
+        return self._replace(prepare=prepare, examples=per_class * self.classes)

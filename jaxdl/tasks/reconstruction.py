@@ -93,7 +93,9 @@ def check_strengths(hyper: dict[str, float]) -> None:
 def kl_sparsity(activation: Array, target: Array) -> Array:
     """sum_j rho log(rho / a_j) + (1 - rho) log((1 - rho) / (1 - a_j)): activation a [H] in (0, 1), target rho.
 
-    Activations are kept 1e-6 away from 0 and 1, where the divergence is infinite.
+    Within 1e-6 of 0 or 1, where it is infinite, value and slope are those at that distance: finite, and still
+    drawing a dead or saturated unit back.
     """
-    mean = jnp.clip(activation, 1e-6, 1 - 1e-6)
+    kept_away = jnp.clip(activation, 1e-6, 1 - 1e-6)
+    mean = activation + jax.lax.stop_gradient(kept_away - activation)
     return (target * (jnp.log(target) - jnp.log(mean)) + (1 - target) * (jnp.log1p(-target) - jnp.log1p(-mean))).sum()

@@ -437,3 +437,11 @@ def test_runs_side_by_side_are_corrupted_as_each_would_be_alone():
     for found, (masking, gaussian, salt_pepper) in zip(together, strengths, strict=True):
         alone = corrupted(image, masking=masking, gaussian=gaussian, salt_pepper=salt_pepper)
         np.testing.assert_allclose(found, alone, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dead", [0.0, 1e-9, 1.0])
+def test_the_sparsity_penalty_still_draws_a_saturated_unit_back(dead):
+    """Beyond 1e-6 from 0 or 1 the slope is finite and points towards the target."""
+    value, slope = jax.value_and_grad(lambda mean: kl_sparsity(mean, jnp.float32(0.1)))(jnp.float32([dead]))
+    assert np.isfinite(value) and np.isfinite(slope[0])
+    assert np.sign(slope[0]) == (-1 if dead < 0.1 else 1)
