@@ -167,7 +167,10 @@ study = Study(
     figures=figures,
     select=SELECT,
     columns=("test_squared_error", "train_squared_error", "validation_squared_error"),
-    further=("python -m experiments.deep_autoencoder --config=configs/deep_autoencoder.py:mnist   the same on MNIST",),
+    further={
+        "the same on MNIST": "--config=configs/deep_autoencoder.py:mnist",
+        "the paper's sizes, for an accelerator": "--config=configs/deep_autoencoder.py:paper",
+    },
 )
 
 if __name__ == "__main__":

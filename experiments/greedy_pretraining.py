@@ -296,10 +296,10 @@ study = Study(
     figures=figures,
     select=SELECT,
     columns=("test_error_before", "test_error", "train_error", "validation_error"),
-    further=(
-        "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:mnist   the same on MNIST",
-        "python -m experiments.greedy_pretraining --config=configs/greedy_pretraining.py:paper   for an accelerator",
-    ),
+    further={
+        "the same on MNIST": "--config=configs/greedy_pretraining.py:mnist",
+        "the papers' sizes, for an accelerator": "--config=configs/greedy_pretraining.py:paper",
+    },
 )
 
 if __name__ == "__main__":

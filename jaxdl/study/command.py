@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class Study:
     figures: (config, source, results, fit) -> {name: matplotlib Figure}; its `fit` returns what is stored
     select: (validation metric, "min" or "max") that chooses among tuning points
     columns: metrics of the table
-    further: what to run next, printed at the end
+    further: what to run next, {what: arguments}, printed at the end
     """
 
     name: str
@@ -51,7 +52,7 @@ class Study:
     figures: Callable[..., dict[str, Any]]
     select: tuple[str, str]
     columns: tuple[str, ...]
-    further: tuple[str, ...] = ()
+    further: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def main(self) -> None:
         """Run from the command line; exits 2 with one line for a mistake, 128 + signal when interrupted."""
@@ -120,7 +121,7 @@ class Study:
 
         logging.set_verbosity(logging.WARNING)  # absl sends what libraries tell each other to the terminal
         requests = Requests()
-        command = "python -m experiments." + " ".join([self.name, *sys.argv[1:]])
+        command = f"python -m experiments.{self.name} {shlex.join(sys.argv[1:])}".strip()
         try:
             with requests.listening():
                 run_study(self, values, Path(options.workdir), options.only, options.list, command, requests)

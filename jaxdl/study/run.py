@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -93,11 +94,19 @@ def run_study(
         f"\n{trained} run{'s' * (trained != 1)} trained, {len(missing) - trained} already there; "
         f"{duration(time.monotonic() - started)}"
     )
-    print(f"pictures  {workdir / 'figures'}/{{{','.join(drawn)}}}.png")
-    print(f"report    {workdir / 'report.md'}   all runs  {workdir / 'results.csv'}")
-    for line in study.further:
-        print(f"next      {line}")
+    names = textwrap.fill(", ".join(drawn), 88, initial_indent=" " * 10, subsequent_indent=" " * 10)
+    print(f"pictures  {workdir / 'figures'}\n{names}")
+    print(f"report    {workdir / 'report.md'}")
+    print(f"all runs  {workdir / 'results.csv'}")
+    for what, arguments in study.further.items():
+        print(f"next      {what}:\n          {interpreter()} -m experiments.{study.name} {arguments}")
     return results
+
+
+def interpreter() -> str:
+    """How the user called Python, so that a printed command can be pasted: ".venv/bin/python", or "python"."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
 
 
 def plan(launch: Launch, runs: Runs) -> list[training.Plan]:

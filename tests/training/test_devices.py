@@ -112,50 +112,35 @@ def test_start_in_a_fresh_process():
 
 
 @pytest.fixture(scope="module")
-def autoencoders(new_bench):
+def crowd(new_bench):
     """12 denoising autoencoders in one program, one after another; and the rows they told."""
-    bench = new_bench()
-    runs = bench.make_runs(SEEDS, **bench.HYPER | bench.STRENGTHS | NOISE)
-    return types.SimpleNamespace(fitted=bench.fit(bench.reconstruct, runs), rows=bench.rows)
-
-
-@pytest.mark.parametrize("chosen", [[0], [7], [2, 1, 9], [4, 5, 6, 7], [*range(1, 6)], [*range(8)]])
-def test_bits_do_not_depend_on_company(bench, autoencoders, same, chosen):
-    runs = bench.make_runs(SEEDS[chosen], **bench.HYPER | bench.STRENGTHS | NOISE)
-    same(bench.fit(bench.reconstruct, runs), take(autoencoders.fitted, chosen))
-    assert bench.rows == {row: autoencoders.rows[number] for row, number in enumerate(chosen)}
-
-
-@pytest.mark.parametrize("at_once", [4, 5])
-def test_bits_do_not_depend_on_chunks(bench, autoencoders, same, at_once):
-    runs = bench.make_runs(SEEDS, **bench.HYPER | bench.STRENGTHS | NOISE)
-    same(bench.fit(bench.reconstruct, runs, runs_at_once=at_once), autoencoders.fitted)
-    assert bench.rows == autoencoders.rows
-
-
-@pytest.fixture(scope="module")
-def classifiers(new_bench):
-    """12 classifiers of masked images in one program, one after another; and the rows they told."""
     bench = new_bench()
     return types.SimpleNamespace(fitted=bench.fit(bench.noisy, bench.make_runs(SEEDS, **bench.HYPER)), rows=bench.rows)
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_bits_do_not_depend_on_devices(bench, classifiers, same, count):
-    """12 runs on 8 devices are 16 with the padding."""
-    same(bench.fit(bench.noisy, bench.make_runs(SEEDS, **bench.HYPER), devices=count), classifiers.fitted)
-    assert bench.rows == classifiers.rows
+@pytest.mark.parametrize("chosen", [[0], [7], [2, 1, 9], [4, 5, 6, 7], [*range(1, 6)], [*range(8)]])
+def test_bits_do_not_depend_on_company(bench, crowd, same, chosen):
+    same(bench.fit(bench.noisy, bench.make_runs(SEEDS[chosen], **bench.HYPER)), take(crowd.fitted, chosen))
+    assert bench.rows == {row: crowd.rows[number] for row, number in enumerate(chosen)}
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(1, 4), (1, 5), (2, 0), (8, 0)])
+def test_bits_do_not_depend_on_devices_and_chunks(bench, crowd, same, count, at_once):
+    """12 runs in chunks of 5, or on 8 devices, need padding."""
+    runs = bench.make_runs(SEEDS, **bench.HYPER)
+    same(bench.fit(bench.noisy, runs, devices=count, runs_at_once=at_once), crowd.fitted)
+    assert bench.rows == crowd.rows
 
 
 @pytest.mark.parametrize("width", [2, 4, 8, 0])
-def test_widths_agree(bench, classifiers, same, close, width):
+def test_widths_agree(bench, crowd, same, close, width):
     """Widths differ in the last bits only, after 20 steps; at one width, company changes no bit."""
-    crowd = bench.fit(bench.noisy, bench.make_runs(SEEDS[:8], **bench.HYPER), width=width, place="crowd")
-    close(crowd, take(classifiers.fitted, slice(8)), rtol=1e-5, atol=1e-5)
+    many = bench.fit(bench.noisy, bench.make_runs(SEEDS[:8], **bench.HYPER), width=width, place="many")
+    close(many, take(crowd.fitted, slice(8)), rtol=1e-5, atol=1e-5)
     if width == 4:
         chosen = [6, 1, 3]  # filled up to 4
-        runs = bench.make_runs(SEEDS[chosen], **bench.HYPER)
-        same(bench.fit(bench.noisy, runs, width=width, place="few"), take(crowd, chosen))
+        few = bench.fit(bench.noisy, bench.make_runs(SEEDS[chosen], **bench.HYPER), width=width, place="few")
+        same(few, take(many, chosen))
 
 
 PLACES = ((1, "jit"), (8, "jit"), (8, "pmap"))
