@@ -14,14 +14,13 @@ import numpy as np
 
 import jaxdl
 from experiments.greedy_pretraining import FINE_TUNING, inputs, through
-from jaxdl.study import Done, Study
+from jaxdl.study import Done, Study, divergence
 
 NO_PRETRAINING = {"hyper.masking": 0.0, "hyper.pretrain_learning_rate": 0.0}
 
 
 def variants(config: Any) -> dict[str, dict[str, Any]]:
     """PCA, and the deep autoencoder from random weights and from pretrained layers."""
-    jaxdl.tasks.check_strengths(config.hyper.as_dict())
     return {
         "pca": {"start": "pca", "hyper.learning_rate": 0.0} | NO_PRETRAINING,
         "random": {"start": "random"} | NO_PRETRAINING,
@@ -31,24 +30,29 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """Pretrain the layers, unroll them into one network, and train it to reconstruct its input."""
+    jaxdl.tasks.check_strengths(config.hyper.as_dict(), "sigmoid")
     starts = runs.setting("start")
     linear = runs.where(starts == "pca")
     if len(linear):
-        errors = {split: pca_errors(source, split, config.model.widths[-1]) for split in source.data}
+        model = pca(source, config.model.widths[-1])
+        errors = {split: pca_errors(model, flat(source, split)) for split in source.data}
         metrics = {f"{split}_squared_error": np.full(len(linear), error.mean()) for split, error in errors.items()}
         outcomes = {"test_squared_error": np.tile(errors["test"].astype(np.float32), (len(linear), 1))}
-        yield Done(linear, metrics, outcomes, np.zeros(len(linear), int))
+        yield Done(linear, metrics, outcomes, np.full(len(linear), "", object))
     deep = runs.where(starts != "pca")
     if len(deep):
-        fitted = unrolled(config, source, deep, fit)
-        yield Done(deep, fitted.metrics, fitted.outcomes, fitted.diverged)
+        fitted, lost = unrolled(config, source, deep, fit)
+        yield Done(deep, fitted.metrics, fitted.outcomes, divergence("deep", fitted.diverged, lost))
 
 
-def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> dict[str, dict[str, np.ndarray]]:
-    """One denoising autoencoder a layer: {"encoder_k", "decoder_k"} of the deep network, leaves [R, ...]."""
+def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[dict[str, dict], np.ndarray]:
+    """One denoising autoencoder a layer: {"encoder_k", "decoder_k"} of the deep network, leaves [R, ...].
+
+    Also where runs diverged, text [R].
+    """
     stack, place = runs.distinct(*FINE_TUNING)
     lower: list[dict] = []
-    params = {}
+    params, lost = {}, np.full(len(runs), "", object)
     sizes = (inputs(source), *config.model.widths)
     steps = jaxdl.training.duration(config.pretrain, source.steps_per_epoch, "pretrain.")
     rule = jaxdl.training.optimizer(config.optimizer, steps)
@@ -67,35 +71,45 @@ def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> dict[str, di
         options = dict(steps=steps, evaluations=config.evaluations)
         fitted = fit(f"layer{number + 1}", task, optimizer, features, stack, extra, **options)
         lower = [*lower, fitted.params["encoder_0"]]
+        lost = divergence(f"layer{number + 1}", fitted.diverged[place], lost)
         for side in ("encoder", "decoder"):
             params[f"{side}_{number}"] = {name: values[place] for name, values in fitted.params[f"{side}_0"].items()}
-    return params
+    return params, lost
 
 
-def unrolled(config: Any, source: Any, runs: Any, fit: Callable) -> Any:
-    """Train the whole deep autoencoder, from pretrained layers where the run has them."""
+def unrolled(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[Any, np.ndarray]:
+    """Train the whole deep autoencoder, from pretrained layers where the run has them; its input is not corrupted."""
     import jax
 
     network = deep_network(config, source)
     task = jaxdl.tasks.reconstruct(network, inputs(source), "cross_entropy")
+    clean = dict.fromkeys(("masking", "gaussian", "salt_pepper", "sparsity_weight"), np.float32(0))
     given = runs.setting("start") == "pretrained"
-    extra: dict[str, Any] = {"given": given.astype(np.float32)}
+    lost = np.full(len(runs), "", object)
     if given.any():
-        some = pretrain(config, source, runs.where(given), fit)
-        extra["pretrained"] = jax.tree.map(lambda leaf: spread(leaf, given), some)
+        some, lost[given] = pretrain(config, source, runs.where(given), fit)
+        start = jax.tree.map(lambda leaf: spread(leaf, given), some)
+    else:  # zeros all the same, so that a run is the same one in whatever company
+        shapes, _ = jax.eval_shape(task.init, {}, jax.eval_shape(jax.random.key, np.uint32(0)))
+        start = jax.tree.map(lambda leaf: np.zeros((len(runs), *leaf.shape), leaf.dtype), shapes)
 
     def init(run: dict, key: Any) -> tuple[dict, dict]:
         params, state = task.init(run, key)
-        if "pretrained" in run:
-            start = run["pretrained"]
-            params = jax.tree.map(lambda old, new: jax.numpy.where(run["given"] > 0, old, new), start, params)
-        return params, state
+        return jax.tree.map(
+            lambda old, new: jax.numpy.where(run["given"] > 0, old, new), run["pretrained"], params
+        ), state
 
+    def loss(params: dict, state: dict, batch: dict, run: dict, key: Any) -> tuple:
+        return task.loss(params, state, batch, run | {"hyper": run["hyper"] | clean}, key)
+
+    extra = {"given": given.astype(np.float32), "pretrained": start}
     steps = jaxdl.training.duration(config, source.steps_per_epoch)
-    return fit(
-        "deep", task._replace(init=init), jaxdl.training.optimizer(config.optimizer, steps), source, runs, extra,
+    optimizer = jaxdl.training.optimizer(config.optimizer, steps)
+    fitted = fit(
+        "deep", task._replace(init=init, loss=loss), optimizer, source, runs, extra,
         steps=steps, evaluations=config.evaluations, average=config.average, patience=config.patience, select=SELECT,
     )  # fmt: skip
+    return fitted, lost
 
 
 def spread(leaf: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -118,9 +132,8 @@ def pca(source: Any, size: int) -> Any:
     return PCA(size, svd_solver="covariance_eigh").fit(flat(source, "train"))
 
 
-def pca_errors(source: Any, split: str, size: int) -> np.ndarray:
-    """Squared reconstruction error of each image of a split, [N]."""
-    model, images = pca(source, size), flat(source, split)
+def pca_errors(model: Any, images: np.ndarray) -> np.ndarray:
+    """Squared reconstruction error of each image, [N]."""
     return ((model.inverse_transform(model.transform(images)) - images) ** 2).sum(axis=1)
 
 
@@ -132,6 +145,8 @@ def flat(source: Any, split: str) -> np.ndarray:
 
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """Reconstructions of test images by each variant (seed 0), and learning curves."""
+    import jax
+
     draw = jaxdl.study.figures
     shape = source.data["test"]["image"].shape[1:]
     images = flat(source, "test")[:12]
@@ -142,12 +157,12 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
     curves = {}
     for variant in ("random", "pretrained"):
         row = results.row(variant)
-        if row is None:
+        if row is None or row.diverged:
             continue
-        fitted = unrolled(config, source, jaxdl.study.Runs(row.runs[:1], [[]]), fit)
+        fitted, _ = unrolled(config, source, jaxdl.study.Runs(row.runs[:1], [[]]), fit)
         params = {layer: {name: leaf[0] for name, leaf in values.items()} for layer, values in fitted.params.items()}
         _, output = deep_network(config, source).apply({"params": params}, images.astype(np.float32))
-        guesses[variant] = 1 / (1 + np.exp(-np.asarray(output, np.float64)))
+        guesses[variant] = np.asarray(jax.nn.sigmoid(output))
         curves[variant] = results.band(row, "deep", "validation_squared_error")
     rows = {label: guess.reshape(-1, *shape).mean(axis=-1) for label, guess in guesses.items()}
     drawn = {"reconstructions": draw.rows(rows, f"{config.model.widths[-1]} numbers an image")}

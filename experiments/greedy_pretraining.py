@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import jaxdl
-from jaxdl.study import Done, Study
+from jaxdl.study import Done, Study, divergence
 
 # What each kind of start trains, and which penalties and corruptions it leaves out.
 NO_CORRUPTION = {"hyper.masking": 0.0, "hyper.gaussian": 0.0, "hyper.salt_pepper": 0.0}
@@ -39,10 +39,19 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
     for kind in compare.kinds:
         if kind not in KINDS:
             raise jaxdl.errors.unknown("kind in compare.kinds", kind, KINDS)
-    for name in ("depths", "labels"):
-        if any(number < 1 for number in getattr(compare, name)):
-            raise jaxdl.errors.UserError(f"compare.{name}={getattr(compare, name)} is not possible: valid is 1 or more")
-    jaxdl.tasks.check_strengths(config.hyper.as_dict())
+    counts = {
+        "compare.depths": compare.depths,
+        "compare.labels": compare.labels,
+        "compare.labelled_depth": (compare.labelled_depth,),
+        "model.hidden": (config.model.hidden,),
+    }
+    for name, values in counts.items():
+        if not all(isinstance(value, int) and value >= 1 for value in values):
+            raise jaxdl.errors.UserError(f"{name}={values} is not possible: valid are whole numbers from 1")
+    hyper = config.hyper.as_dict()
+    for kind in compare.kinds:
+        changes = {key.removeprefix("hyper."): value for key, value in KINDS[kind].items()}
+        jaxdl.tasks.check_strengths(hyper | changes, config.model.unit)
     for section in (config.model, config.pretrain, config.readout):
         section.as_dict()  # known here, whichever of them the chosen kinds will need
     chosen = {
@@ -61,7 +70,7 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """Pretrain each stack once, to its greatest depth; then fine-tune every depth from its share of the layers."""
-    layers, measured = pretrain(config, source, runs, fit)
+    trained, measured, lost = pretrain(config, source, runs, fit)
     depths, labels = runs.setting("depth"), runs.setting("labels")
     for depth, few in sorted(
         {*zip(depths.tolist(), labels.tolist(), strict=True)}, key=lambda pair: (pair[1], pair[0])
@@ -69,28 +78,28 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
         chosen = (depths == depth) & (labels == few)
         start = {
             "given": (runs.setting("start") != "random").astype(np.float32)[chosen],
-            "layers": [{name: values[chosen] for name, values in layer.items()} for layer in layers[:depth]],
+            "layers": start_layers(config, source, trained[:depth], chosen, depth),
         }
         name = f"depth{depth}" + (f"_{few}labels" if few else "")
         labelled = source.labelled(few) if few else source
-        fitted, before = fine_tune(config, labelled, runs.where(chosen), start, depth, name, fit)
-        below = {name: values[chosen] for name, values in measured.items() if int(name[-1]) <= depth}
-        yield Done(runs.where(chosen), fitted.metrics | before | below, fitted.outcomes, fitted.diverged)
+        done = fine_tune(config, labelled, runs.where(chosen), start, depth, name, lost[chosen], fit)
+        below = {name: values[chosen] for name, values in measured.items()}
+        yield done._replace(metrics=done.metrics | below)
 
 
-def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """The greedy part: layers [{"kernel": [R, in, out], "bias": [R, out]}] from the bottom, zero where a run has none.
+def pretrain(
+    config: Any, source: Any, runs: Any, fit: Callable
+) -> tuple[list[list], dict[str, np.ndarray], np.ndarray]:
+    """The greedy part, from the bottom: each layer's trained parameters, and who takes them over.
 
-    Also what was measured of each on the validation split, {"validation_NAME_layerK": [R]}, nan where a run
-    has no such layer.
+    Returns for each layer [(whose [R] bool, place of each of those in the parameters, parameters)]; what was
+    measured on the validation split, {"validation_NAME_layerK": [R]}, nan where a run has no such layer; and
+    where runs diverged, [R].
     """
     depths, starts = runs.setting("depth"), runs.setting("start")
-    layers: list[dict[str, np.ndarray]] = []
+    trained: list[list] = [[] for _ in range(depths.max())]
     measured: dict[str, np.ndarray] = {}
-    sizes = [inputs(source), *[config.model.hidden] * depths.max()]
-    for below, width in pairwise(sizes):
-        shapes = {"kernel": (len(runs), below, width), "bias": (len(runs), width)}
-        layers.append({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    lost = np.full(len(runs), "", object)
     for kind in ("autoencoder", "ksparse", "supervised"):
         frozen: list[tuple[Any, dict]] = []  # the layers below: whose they are, and their parameters
         for number in range(depths[starts == kind].max(initial=0)):
@@ -99,22 +108,37 @@ def pretrain(config: Any, source: Any, runs: Any, fit: Callable) -> tuple[list[d
             lower = [
                 {name: values[stack.places_in(owners)] for name, values in layer.items()} for owners, layer in frozen
             ]
-            fitted = pretrain_layer(config, source, stack, lower, kind, fit)
+            name, fitted = pretrain_layer(config, source, stack, lower, kind, fit)
             layer = fitted.params[first_layer(kind)]
             frozen.append((stack, layer))
+            trained[number].append((chosen, place, layer))
+            lost[chosen] = divergence(name, fitted.diverged[place], lost[chosen])
+            for metric in ("loss", "squared_error", "activation", "error"):
+                if f"validation_{metric}" in fitted.metrics:
+                    values = measured.setdefault(f"validation_{metric}_layer{number + 1}", np.full(len(runs), np.nan))
+                    values[chosen] = fitted.metrics[f"validation_{metric}"][place]
+    return trained, measured, lost
+
+
+def start_layers(
+    config: Any, source: Any, trained: list[list], chosen: np.ndarray, depth: int
+) -> list[dict[str, np.ndarray]]:
+    """The pretrained layers of the chosen runs [G]: {"kernel": [G, in, out], "bias": [G, out]}, zero where none."""
+    layers = []
+    for takers, (below, width) in zip(trained, pairwise([inputs(source), *[config.model.hidden] * depth]), strict=True):
+        shapes = {"kernel": (chosen.sum(), below, width), "bias": (chosen.sum(), width)}
+        layer = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        for whose, place, params in takers:
             for name, values in layer.items():
-                layers[number][name][chosen] = values[place]
-            for name in ("loss", "squared_error", "activation", "error"):
-                if f"validation_{name}" in fitted.metrics:
-                    key = f"validation_{name}_layer{number + 1}"
-                    measured.setdefault(key, np.full(len(runs), np.nan))[chosen] = fitted.metrics[f"validation_{name}"][
-                        place
-                    ]
-    return layers, measured
+                values[whose[chosen]] = params[name][place[chosen[whose]]]
+        layers.append(layer)
+    return layers
 
 
-def pretrain_layer(config: Any, source: Any, stack: Any, lower: list[dict], kind: str, fit: Callable) -> Any:
-    """Train one layer on the outputs of the frozen layers `lower`, which are computed once."""
+def pretrain_layer(
+    config: Any, source: Any, stack: Any, lower: list[dict], kind: str, fit: Callable
+) -> tuple[str, Any]:
+    """Train one layer on the outputs of the frozen layers `lower`, which are computed once; the fit and its name."""
     model, pretraining = config.model, config.pretrain
     first = not lower
     size = inputs(source) if first else model.hidden
@@ -136,7 +160,7 @@ def pretrain_layer(config: Any, source: Any, stack: Any, lower: list[dict], kind
 
     name = f"{kind}_layer{len(lower) + 1}"
     extra = {"lower": lower} if lower else {}
-    return fit(name, task, optimizer, source, stack, extra, steps=steps, evaluations=config.evaluations)
+    return name, fit(name, task, optimizer, source, stack, extra, steps=steps, evaluations=config.evaluations)
 
 
 def autoencoder(config: Any, size: int, kind: str) -> Any:
@@ -154,9 +178,9 @@ def first_layer(kind: str) -> str:
 
 
 def fine_tune(
-    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, fit: Callable
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """Train the whole network with labels; returns the fit, and the test error before it where a readout came first."""
+    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, lost: np.ndarray, fit: Callable
+) -> Done:
+    """Train the whole network with labels. lost: where runs diverged before, [R]."""
     import jax
 
     model = config.model
@@ -186,10 +210,12 @@ def fine_tune(
         readout = fit(f"{name}_readout", softmax, optimizer, hidden, runs, {"start": start}, steps=steps, **options)
         start = start | {"output": readout.params["output"]}
         before = {"test_error_before": readout.metrics["test_error"]}
+        lost = divergence(f"{name}_readout", readout.diverged, lost)
     steps = jaxdl.training.duration(config, source.steps_per_epoch)
     optimizer = jaxdl.training.optimizer(config.optimizer, steps)
     tuned = task._replace(init=lambda run, key: (begin(run), {}))
-    return fit(name, tuned, optimizer, source, runs, {"start": start}, steps=steps, **options), before
+    fitted = fit(name, tuned, optimizer, source, runs, {"start": start}, steps=steps, **options)
+    return Done(runs, fitted.metrics | before, fitted.outcomes, divergence(name, fitted.diverged, lost))
 
 
 def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any:
@@ -209,6 +235,16 @@ def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any
 def inputs(source: Any) -> int:
     """Values in one image."""
     return int(np.prod(source.data["train"]["image"].shape[1:]))
+
+
+def notes(config: Any) -> list[str]:
+    """What a reader of the table must know."""
+    lines = []
+    if config.compare.labels:
+        lines.append("With few labels, the learning rate is still chosen on all labels of the validation split.")
+    if config.readout.steps or config.readout.epochs:
+        lines.append("Before: the output layer trained alone on frozen layers, at the rate that is best afterwards.")
+    return lines
 
 
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
@@ -262,23 +298,24 @@ def by_layer(row: Any, metric: str) -> tuple[list[int], list[np.ndarray]]:
 
 def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """First-layer filters of each pretrained kind, and what its autoencoder makes of test images (seed 0)."""
+    import jax
+
     shape = source.data["test"]["image"].shape[1:]
     images = np.asarray(source.data["test"]["image"][:12], np.float32) * np.float32(source.scale)  # [12, h, w, c]
     filters, reconstructions = {}, {"test image": images.mean(axis=-1)}
     for kind in config.compare.kinds:
         start = KINDS[kind]["start"]
         row = next((row for row in results.rows if row.variant.startswith(f"{kind}-")), None)
-        if row is None or start == "random":
+        if row is None or start == "random" or row.diverged:
             continue
         stack, _ = jaxdl.study.Runs(row.runs[:1], [[]]).distinct(*FINE_TUNING)
-        fitted = pretrain_layer(config, source, stack, [], start, fit)
-        params = {layer: {name: leaf[0] for name, leaf in values.items()} for layer, values in fitted.params.items()}
+        _, fitted = pretrain_layer(config, source, stack, [], start, fit)
+        params = jax.tree.map(lambda leaf: leaf[0], fitted.params)
         kernel = params[first_layer(start)]["kernel"]
         filters[kind] = kernel.T[:50].reshape(-1, *shape).mean(axis=-1)  # [in, H] -> [50, h, w]
         if start != "supervised":
             _, output = autoencoder(config, inputs(source), start).apply({"params": params}, images)
-            guess = 1 / (1 + np.exp(-np.asarray(output, np.float64)))
-            reconstructions[kind] = guess.reshape(-1, *shape).mean(axis=-1)
+            reconstructions[kind] = np.asarray(jax.nn.sigmoid(output)).reshape(-1, *shape).mean(axis=-1)
     draw = jaxdl.study.figures
     drawn = {"filters": draw.tiles(filters, symmetric=True)} if filters else {}
     if len(reconstructions) > 1:
@@ -295,6 +332,7 @@ study = Study(
     train=train,
     figures=figures,
     select=SELECT,
+    notes=notes,
     columns=("test_error_before", "test_error", "train_error", "validation_error"),
     further={
         "the same on MNIST": "--config=configs/greedy_pretraining.py:mnist",

@@ -48,9 +48,11 @@ def split(name: str, arrays: Arrays, train: int, validation: int) -> dict[str, S
     pool = arrays.splits["train"]
     size = len(pool["label"])
     official_test = "test" in arrays.splits
+    if validation < 1:
+        raise UserError(f"data.validation={validation} is not possible: tuning needs at least one example")
     train = train or size - validation
     left = size - train - validation
-    if train < 1 or validation < 1 or left < 0 or (left < 1 and not official_test):
+    if train < 1 or left < 0 or (left < 1 and not official_test):
         raise UserError(
             f"data.train={train} and data.validation={validation} do not fit {name}: it has {size} examples"
             + ("" if official_test else ", of which the test split needs at least one")

@@ -5,5 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["figures"],
-    submod_attrs={"command": ["Study"], "config": ["Config"], "results": ["Results"], "runs": ["Done", "Runs"]},
+    submod_attrs={
+        "command": ["Study"],
+        "config": ["Config"],
+        "results": ["Results"],
+        "runs": ["Done", "Runs", "divergence"],
+    },
 )

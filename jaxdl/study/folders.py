@@ -6,11 +6,13 @@ WORKDIR/{lock, environment.json, results.csv, report.md, figures/}
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -21,7 +23,7 @@ import numpy as np
 
 from jaxdl.errors import UserError
 from jaxdl.study.runs import Run
-from jaxdl.training import Settings
+from jaxdl.training import Settings, devices
 
 
 def run_folder(workdir: Path, run: Run) -> Path:
@@ -31,7 +33,7 @@ def run_folder(workdir: Path, run: Run) -> Path:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Hold the workdir for one launcher. UserError when it can't be written or another launcher has it.
+    """Hold the workdir for one launcher. UserError when it can't be written, is full or another launcher has it.
 
     The lock is the kernel's: it ends with the process that holds it, however that ends.
     """
@@ -48,10 +50,18 @@ def locked(workdir: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UserError(f"--workdir={workdir} is in use by {holder}: wait for it, or name another folder") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise UserError(
+                f"could not write in {workdir}: {error.strerror}; what was saved stays. Make room and repeat the "
+                "command to go on"
+            ) from error
 
 
 def is_done(folder: Path) -> bool:
@@ -74,11 +84,11 @@ def append(folder: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(_finite(row)) + "\n")
 
 
-def finish(folder: Path, metrics: dict[str, float], outcomes: dict[str, np.ndarray], diverged: int) -> None:
+def finish(folder: Path, metrics: dict[str, float], outcomes: dict[str, np.ndarray], diverged: str) -> None:
     """Store the end of a run; its status is written last."""
     np.savez(folder / "outcomes.draft.npz", **outcomes)
     (folder / "outcomes.draft.npz").replace(folder / "outcomes.npz")
-    result = {"metrics": metrics} if not diverged else {"metrics": {}, "diverged_at_step": diverged}
+    result = {"metrics": dict(sorted(metrics.items()))} if not diverged else {"metrics": {}, "diverged": diverged}
     write(folder / "result.json", result)
     write(folder / "status.json", {"status": "diverged" if diverged else "done"})
 
@@ -87,6 +97,7 @@ def write_tensorboard(folder: Path) -> None:
     """The rows of metrics.jsonl as TensorBoard event files, one tag a fit and metric."""
     from tensorboardX import SummaryWriter
 
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         for row in read_metrics(folder):
             for name, value in row.items():
@@ -106,6 +117,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     return status | (result or {"metrics": {}})
 
 
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What the run was trained in; {} when that can't be read."""
+    return (_read(folder / "config.json") or {}).get("environment", {})
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a last line that is cut off is left out."""
     try:
@@ -119,16 +135,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def environment(command: str, settings: Settings, widths: dict[str, int]) -> dict[str, Any]:
-    """What the bits of a result may depend on, and how to get it again. widths: {fit: runs side by side}."""
+def environment(settings: Settings, widths: dict[str, int]) -> dict[str, Any]:
+    """What the bits of a result may depend on. widths: {fit: runs side by side}."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "command": command,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in packages},
         "machine": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": devices.cores(),
         "devices": [str(device) for device in settings.devices],
         "strategy": settings.strategy,
         "widths": widths,

@@ -21,8 +21,8 @@ def cells(results: Results, columns: Sequence[str]) -> tuple[list[str], list[lis
     return header, body
 
 
-def notes(results: Results) -> list[str]:
-    """What a reader of the table must know."""
+def notes(results: Results, own: Sequence[str]) -> list[str]:
+    """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
     lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
     for name, grid in results.tune.items():
@@ -32,17 +32,20 @@ def notes(results: Results) -> list[str]:
         lines.append(f"{name} chosen from {values} by the mean {metric.replace('_', ' ')}.")
         flagged = [row.variant for row in results.rows if name in row.edge]
         if flagged:
-            wider = ",".join(f"{value:g}" for value in sorted({*grid, min(grid) / 3, max(grid) * 3}))
+            best = {row.point[name] for row in results.rows if name in row.edge}
+            further = {min(grid) / 3} if min(grid) in best else set()
+            further |= {max(grid) * 3} if max(grid) in best else set()
+            wider = ",".join(f"{value:g}" for value in sorted({*grid, *further}))
             lines.append(
                 f"* best at the edge of its grid ({', '.join(flagged)}): extend it with --config.tune.{name}={wider}"
             )
     lost = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _lost(row)]
     if lost:
         lines.append("Runs without a result: " + ", ".join(lost) + ".")
-    return lines
+    return [*lines, *own]
 
 
-def print_table(results: Results, columns: Sequence[str]) -> None:
+def print_table(results: Results, columns: Sequence[str], own: Sequence[str]) -> None:
     """The table on standard output, at most 100 columns wide."""
     import sys
 
@@ -61,7 +64,7 @@ def print_table(results: Results, columns: Sequence[str]) -> None:
         table.add_row(*line)
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
     console.print(table)
-    for line in notes(results):
+    for line in notes(results, own):
         console.print(line)
 
 
@@ -69,26 +72,26 @@ def markdown(
     title_line: str,
     results: Results,
     columns: Sequence[str],
+    own: Sequence[str],
     figures: Sequence[str],
-    environment: dict[str, Any],
-    shared_order: bool,
+    command: str,
 ) -> str:
-    """report.md. shared_order: all runs saw the examples in one order, which the reader must know."""
+    """report.md. own: notes of this study."""
     header, body = cells(results, columns)
     lines = [f"# {title_line}", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    shared = ["All runs saw the training examples in the same order."] if shared_order else []
-    lines += ["", *(f"- {note}" for note in [*notes(results), *shared]), ""]
+    lines += ["", *(f"- {note}" for note in notes(results, own)), ""]
     for name in figures:
         lines += [f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}](figures/{name}.png)", ""]
-    lines += ["## To get it again", "", "```", environment["command"], "```", ""]
-    packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
-    lines += [
-        f"commit {environment['git_commit'] or 'unknown'}; Python {environment['python']}; {packages}; "
-        f"{environment['machine']}, {environment['cores']} cores, devices: {', '.join(environment['devices'])}",
-        "",
-    ]
+    lines += ["## To get it again", "", "```", command, "```", ""]
+    for environment in results.environments():
+        packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
+        lines += [
+            f"Trained at commit {environment['git_commit'] or 'unknown'}; Python {environment['python']}; {packages}; "
+            f"{environment['machine']}, {environment['cores']} cores, devices: {', '.join(environment['devices'])}",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,15 @@ class Results:
     def row(self, variant: str) -> Row | None:
         """The row of a variant; None when the command left it out."""
         return next((row for row in self.rows if row.variant == variant), None)
+
+    def environments(self) -> list[dict[str, Any]]:
+        """The different environments that the runs were trained in, from their config.json."""
+        found: dict[str, dict[str, Any]] = {}
+        for run in self.runs:
+            environment = folders.read_environment(folders.run_folder(self.workdir, run))
+            if environment:
+                found.setdefault(json.dumps(environment, sort_keys=True), environment)
+        return list(found.values())
 
     def curves(self, run: Run, fit: str, metric: str) -> dict[int, float]:
         """{step: value} of one logged metric of a run."""
@@ -97,7 +107,7 @@ class Results:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["study", "variant", "hash", "seed", "metric", "value"])
         for run, record in zip(self.runs, self.records, strict=True):
-            for metric, value in record["metrics"].items():
+            for metric, value in sorted(record["metrics"].items()):
                 writer.writerow([study, run.variant, run.hash, run.seed, metric, repr(value)])
         return text.getvalue()
 

@@ -76,19 +76,23 @@ def run_study(
     with folders.locked(workdir):
         places = [folders.run_folder(workdir, run) for run in launch.runs.rows]
         missing = np.array([not folders.is_done(place) for place in places])
-        environment = folders.environment(command, launch.settings, {each.name: each.width for each in plans})
+        environment = folders.environment(launch.settings, {each.name: each.width for each in plans})
         changed = folders.changed_environment(workdir, environment)
         if changed and any(place.exists() for place in places):
             launch.settings.warn(f"note: {', '.join(changed)} changed since the last launch: the last bits may differ")
-        folders.write(workdir / "environment.json", environment)
+        folders.write(workdir / "environment.json", {"command": command} | environment)
         if missing.any():
-            _train_missing(launch, missing, places)
+            _train_missing(launch, missing, places, environment)
         if tensorboard:
-            for number in np.flatnonzero(missing):
-                folders.write_tensorboard(places[number])
-        results, drawn = _report(launch, environment)
-    print(study.doc.strip().splitlines()[0])
-    report.print_table(results, study.columns)
+            for place, new in zip(places, missing, strict=True):
+                if new or not (place / "tensorboard").exists():
+                    folders.write_tensorboard(place)
+        notes = study.notes(launch.config)
+        if launch.config.data.order == "shared":
+            notes.append("All runs saw the training examples in the same order.")
+        results, drawn = _report(launch, command, notes)
+    print(textwrap.fill(study.doc.strip().splitlines()[0], 98))
+    report.print_table(results, study.columns, notes)
     trained = int(missing.sum())
     print(
         f"\n{trained} run{'s' * (trained != 1)} trained, {len(missing) - trained} already there; "
@@ -126,11 +130,12 @@ def plan(launch: Launch, runs: Runs) -> list[training.Plan]:
     return plans
 
 
-def _train_missing(launch: Launch, missing: np.ndarray, places: list[Path]) -> None:
+def _train_missing(launch: Launch, missing: np.ndarray, places: list[Path], environment: dict[str, Any]) -> None:
     """Train the runs at the True places of `missing`, and store each in its folder when it ends."""
     runs = launch.runs.where(missing)
     for number in np.flatnonzero(missing):
-        folders.begin(places[number], launch.configs[number] | {"seed": launch.runs.rows[number].seed})
+        own = {"seed": launch.runs.rows[number].seed, "environment": environment}
+        folders.begin(places[number], launch.configs[number] | own)
     try:
         with Display(plan(launch, runs)) as display:
             launch.settings.progress, launch.settings.warn = display.update, display.say
@@ -139,7 +144,7 @@ def _train_missing(launch: Launch, missing: np.ndarray, places: list[Path]) -> N
                     metrics = {name: float(v[row]) for name, v in done.metrics.items() if np.isfinite(v[row])}
                     outcomes = {name: values[row] for name, values in done.outcomes.items()}
                     for owner in owners:
-                        folders.finish(places[owner], metrics, outcomes, int(done.diverged[row]))
+                        folders.finish(places[owner], metrics, outcomes, done.diverged[row])
     except UserError:  # a mistake or a full disk: the runs stay where they are, for the next launch
         raise
     except Exception as error:
@@ -169,7 +174,7 @@ def _fit(launch: Launch, places: list[Path] | None = None) -> Callable[..., trai
     return fit
 
 
-def _report(launch: Launch, environment: dict[str, Any]) -> tuple[Results, list[str]]:
+def _report(launch: Launch, command: str, notes: list[str]) -> tuple[Results, list[str]]:
     """Write results.csv, figures and report.md from the run folders; returns the names of the figures too."""
     study, workdir = launch.study, launch.workdir
     results = Results(workdir, launch.runs.rows, launch.config.content()["tune"], study.select)
@@ -177,8 +182,7 @@ def _report(launch: Launch, environment: dict[str, Any]) -> tuple[Results, list[
     figures = study.figures(launch.config, launch.source, results, _fit(launch))
     drawn = [path.stem for path in report.save_figures(workdir / "figures", figures)]
     folders.write_text(workdir / "results.csv", results.csv(study.name))
-    shared = launch.config.data.order == "shared"
-    text = report.markdown(study.doc.strip().splitlines()[0], results, study.columns, drawn, environment, shared)
+    text = report.markdown(study.doc.strip().splitlines()[0], results, study.columns, notes, drawn, command)
     folders.write_text(workdir / "report.md", text)
     return results, drawn
 
@@ -192,7 +196,7 @@ def _print_plan(launch: Launch, plans: list[training.Plan]) -> None:
     print(textwrap.fill("variants: " + ", ".join(variants), 98, subsequent_indent="  "))
     print(f"\n{'program':<28}{'runs':>6}{'steps':>9}{'parameters':>13}{'width':>7}{'at once':>9}")
     for each in plans:
-        numbers = f"{each.runs:>6}{each.steps:>9,}{each.parameters:>13,}{each.width or 'all':>7}{each.runs_at_once:>9}"
+        numbers = f"{each.runs:>6}{each.steps:>9,}{each.parameters:>13,}{each.width:>7}{each.runs_at_once:>9}"
         print(f"{each.name:<28}{numbers}")
     total = sum(each.runs * each.steps for each in plans)
     print(f"\n{len(plans)} programs, {total:,} run-steps on {len(jax.devices())} {jax.devices()[0].platform} device(s)")

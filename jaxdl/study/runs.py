@@ -37,13 +37,19 @@ class Done(NamedTuple):
 
     metrics: {"split_name": float [R]}
     outcomes: {"test_name": float32 [R, N]}, one value per test example
-    diverged: [R], the step at which the loss was not finite, 0 where it always was
+    diverged: text [R], the fit and step at which the loss was not finite, "" where it always was (see `divergence`)
     """
 
     runs: "Runs"
     metrics: dict[str, np.ndarray]
     outcomes: dict[str, np.ndarray]
     diverged: np.ndarray
+
+
+def divergence(fit: str, steps: np.ndarray, earlier: np.ndarray | None = None) -> np.ndarray:
+    """Where runs first diverged: text [R], of `Fitted.diverged` [R] and what is known of earlier fits."""
+    here = np.array([f"{fit} at step {step}" if step else "" for step in steps], object)
+    return here if earlier is None else np.where(earlier != "", earlier, here)
 
 
 class Runs:

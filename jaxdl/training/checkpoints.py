@@ -9,6 +9,7 @@ Orbax restores flipped bytes without a word, hence the manifest: it is verified 
 
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ def save(folder: Path, step: int, tree: Any, notes: dict[str, Any]) -> None:
         if target.exists():  # an earlier write of the same moment, not good: a good one would have been restored
             shutil.rmtree(target)
         target.mkdir(parents=True)
+        _check_room(target / "room", sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)))
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(
                 target.absolute() / "arrays", {name: np.asarray(leaf) for name, leaf in _named(tree).items()}
@@ -45,13 +47,16 @@ def save(folder: Path, step: int, tree: Any, notes: dict[str, Any]) -> None:
     except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
         shutil.rmtree(target, ignore_errors=True)
         kept = ", ".join(path.name for path in _steps(folder)) or "none"
-        reason = next((line for line in str(error).splitlines() if line), repr(error))
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # how tensorstore quotes the system
+        reason = os.strerror(int(code[1])) if code else next(iter(str(error).splitlines()), repr(error))[:200]
         raise UserError(
-            f"could not save step {step} in {folder}: {reason[:200]}; checkpoints that stay: {kept}. "
+            f"could not save step {step} in {folder}: {reason}; checkpoints that stay: {kept}. "
             "Make room and repeat the command to go on"
         ) from error
-    for old in _steps(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    newest = _steps(folder)[-KEEP:]
+    for path in folder.iterdir():
+        if path.name.isdigit() and path not in newest:  # older, or never finished because the process was killed
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def restore(
@@ -90,6 +95,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
         return {name: np.asarray(value) for name, value in checkpointer.restore(path.absolute() / "arrays").items()}
+
+
+def _check_room(path: Path, size: int) -> None:
+    """OSError where the disk can't take `size` bytes more, before tensorstore's threads fail and report on stderr."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size + 100_000)  # files of metadata, and the blocks of each
+    path.unlink()
 
 
 def write_atomically(path: Path, text: str) -> None:

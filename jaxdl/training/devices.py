@@ -19,6 +19,11 @@ STRATEGIES = ("jit", "pmap")
 KINDS = ("cpu", "gpu", "tpu")
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start(kind: str = "") -> None:
     """Choose the backend and, on CPU, make one host device per visible core. Before any array is made.
 
@@ -29,10 +34,7 @@ def start(kind: str = "") -> None:
     if kind:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(kind, kind))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update(
-            "jax_num_cpu_devices",
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        )
+        jax.config.update("jax_num_cpu_devices", cores())
     # Programs of a second start come from disk. Small ones too: a study has many, and they add up.
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/jaxdl/programs")
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -46,14 +48,14 @@ def start(kind: str = "") -> None:
 
 
 def width(platform: str, function: Callable, *arguments: Any) -> int:
-    """How many runs go side by side in one `lax.map` step; 0 means all of them.
+    """How many runs go side by side in one `lax.map` step.
 
-    A fixed table over (device, primitives of the loss), never a stopwatch: between widths the last bits
-    differ. On CPU vmap buys nothing for dense models, and 8 lanes share the cost of a scatter. On
-    accelerators, all runs.
+    A fixed table over (device, primitives of the loss), never a stopwatch and never the number of runs: between
+    widths the last bits differ. On CPU vmap buys nothing for dense models, and 8 lanes share the cost of a
+    scatter. The 8 for accelerators has not been measured yet.
     """
     if platform != "cpu":
-        return 0
+        return 8
     jaxpr = jax.make_jaxpr(function)(*arguments)
     return 8 if any(name.startswith("scatter") for name in _primitives(jaxpr)) else 1
 
@@ -79,7 +81,7 @@ class Spread:
             raise unknown("strategy", strategy, STRATEGIES)
         self.strategy, self.width, self.devices = strategy, width, tuple(devices)
         self.mesh = Mesh(np.array(devices), ("runs",))
-        self.slots = max(width, 1) * (len(devices) if strategy == "jit" else 1)
+        self.slots = width * (len(devices) if strategy == "jit" else 1)
 
     def check_batch(self, batch_size: int) -> None:
         """UserError when a batch can't be split evenly over the devices."""
@@ -97,8 +99,7 @@ class Spread:
         """
 
         def many(per_run: tuple, shared: Any) -> Any:
-            here = jax.tree.leaves(per_run)[0].shape[0]
-            side_by_side = {"batch_size": self.width or here} if self.width != 1 else {}
+            side_by_side = {"batch_size": self.width} if self.width > 1 else {}
             return jax.lax.map(lambda one: function(*one, shared), per_run, **side_by_side)
 
         if self.strategy == "pmap":
@@ -127,14 +128,10 @@ class Spread:
 
     def place(self, tree: Any) -> Any:
         """Host arrays [R, ...] onto the devices that train the runs."""
-        if self.strategy == "pmap":
-            return jax.tree.map(np.asarray, tree)
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs")))
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs" if self.strategy == "jit" else None)))
 
     def share(self, tree: Any) -> Any:
         """Host arrays onto all devices."""
-        if self.strategy == "pmap":
-            return jax.tree.map(np.asarray, tree)
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
 
@@ -142,8 +139,3 @@ def named(function: Callable, name: str) -> Callable:
     """The function under another name: the one that compile logs and profiles show."""
     function.__name__ = function.__qualname__ = name
     return function
-
-
-def fetch(tree: Any) -> Any:
-    """Device arrays as host arrays."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))

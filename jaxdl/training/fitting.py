@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxdl.errors import UserError
 from jaxdl.training import checkpoints
 from jaxdl.training.program import Program
 from jaxdl.training.settings import Settings
@@ -79,6 +80,7 @@ def fit(
     Raises UserError for a batch that can't be split over the devices or a disk that is full, Interrupted (with
     everything saved) when a signal asked to stop.
     """
+    _check(steps, evaluations, average, patience)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average)
     total = len(runs["seed"])
@@ -112,10 +114,13 @@ def plan(
     settings: Settings,
     *,
     steps: int,
+    evaluations: int = 20,
     average: float = 0.0,
-    **unused: Any,
+    patience: int = 0,
+    select: tuple[str, str] = ("validation_loss", "min"),
 ) -> tuple[Plan, Fitted]:
     """What `fit` would do with the same arguments, by shape evaluation alone; the result holds zeros of its shapes."""
+    _check(steps, evaluations, average, patience)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average)
     total = len(runs["seed"])
@@ -135,6 +140,16 @@ def plan(
         {f"test_{metric}": zeros(leaf) for metric, leaf in measured["test"].items()},
     )
     return Plan(name, total, steps, parameters, program.spread.width, program.at_once), result
+
+
+def _check(steps: int, evaluations: int, average: float, patience: int) -> None:
+    if steps < 0 or evaluations < 1 or patience < 0:
+        raise UserError(
+            f"steps={steps}, evaluations={evaluations}, patience={patience} are not possible: valid are whole numbers, "
+            "evaluations from 1, the others from 0"
+        )
+    if not 0 <= average < 1:
+        raise UserError(f"average={average} is not possible: valid is 0 (off) to below 1, the decay of the mean")
 
 
 def _metrics(task: Any, measured: dict[str, Any]) -> list[str]:

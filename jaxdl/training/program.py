@@ -63,9 +63,9 @@ class Program:
             for split in SPLITS
         }
 
-        # One program measures all splits, and skips those not asked for: a value, so no second compilation.
-        def evaluate(params: Any, model_state: Any, run: Any, own: Any, shared: Any) -> Any:
-            data, wanted = own or shared["data"], shared["wanted"]
+        # One program measures all splits, and skips runs and splits not asked for: values, so no second compilation.
+        def evaluate(params: Any, model_state: Any, run: Any, own: Any, wanted: Any, shared: Any) -> Any:
+            data = own or shared["data"]
             return {
                 split: jax.lax.cond(
                     wanted[split],

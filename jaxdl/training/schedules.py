@@ -41,7 +41,7 @@ def multiplier(settings: Any, steps: int) -> Callable[[Array], Array]:
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
     for key, value in [("warmup", warmup), ("decay", decay), *(("milestones", each) for each in milestones)]:
-        if not 0 <= value <= 1:
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise UserError(f"schedule setting {key} has {value!r}; valid: numbers from 0 to 1")
     if steps < 1:
         raise UserError(f"a schedule over {steps!r} steps; valid: 1 or more")

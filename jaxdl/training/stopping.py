@@ -8,11 +8,14 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived and everything is saved. `status`: the exit status by convention, 128 + signal."""
+    """SIGINT or SIGTERM arrived. `status`: the exit status by convention, 128 + signal.
 
-    def __init__(self, number: int) -> None:
+    cut: it was the second, and cut short what the first one was waiting for, the last save perhaps
+    """
+
+    def __init__(self, number: int, cut: bool = False) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
+        self.status, self.cut = 128 + number, cut
 
 
 class Requests:
@@ -55,4 +58,4 @@ class Requests:
         if self._held and not self.number:
             self.number = number
         else:  # nothing to protect, or the second request: the user means it
-            raise Interrupted(number)
+            raise Interrupted(number, cut=self._held)

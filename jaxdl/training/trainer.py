@@ -56,6 +56,11 @@ class Trainer:
             call, saved = 1, time.monotonic()
             self._report(before, 0.0)
             while (active := self._active()).any():
+                if self.settings.requests.pending or time.monotonic() - saved > self.settings.checkpoint_seconds:
+                    self._save(state, best, {})
+                    saved = time.monotonic()
+                if self.settings.requests.pending:
+                    return  # `held` raises Interrupted
                 step = int(self.step[active].max())
                 until = min(step + call, step - step % self.every + self.every, self.steps)
                 started = time.monotonic()
@@ -70,12 +75,6 @@ class Trainer:
                 if until % self.every == 0 or until == self.steps:
                     best = self._log(until, state, best, run, own, shared)
                 self._report(before, active.sum() * (until - step) * program.source.batch_size / seconds)
-                if self.settings.requests.pending or time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    if self._active().any():
-                        self._save(state, best, {})
-                    saved = time.monotonic()
-                if self.settings.requests.pending and self._active().any():
-                    return  # `held` raises Interrupted
             self._finish(state, best, run, own, shared)
 
     def _first(self, run: Any, own: Any, shared: Any) -> tuple[State, Any]:
@@ -110,13 +109,13 @@ class Trainer:
     def _active(self) -> np.ndarray:
         return (self.step < self.limit) & np.isfinite(self.loss)
 
-    def _measure(self, state: State, best: Any, run: Any, own: Any, shared: Any, splits: Sequence[str]) -> Any:
-        """{split: {metric: float32 [M, N]}} of the chunk's M runs."""
-        wanted = {split: np.bool_(split in splits) for split in SPLITS}
+    def _measure(
+        self, state: State, best: Any, run: Any, own: Any, shared: Any, splits: Sequence[str], chosen: np.ndarray
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """{split: {metric: float32 [M, N]}} of the chunk's M runs; zeros for those not `chosen` [padded M]."""
+        wanted = self.spread.place({split: chosen & (split in splits) for split in SPLITS})
         params = best if best is not None else state.evaluated
-        values = self.program.evaluate(
-            (params, state.model_state, run, own), {"data": shared["data"], "wanted": wanted}
-        )
+        values = self.program.evaluate((params, state.model_state, run, own, wanted), {"data": shared["data"]})
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(self.chunk)], {s: values[s] for s in splits})
 
     def _log(self, until: int, state: State, best: Any, run: Any, own: Any, shared: Any) -> Any:
@@ -125,7 +124,7 @@ class Trainer:
         since = until - (until - 1) // self.every * self.every
         sums = jax.device_get(state.metrics)
         values = {f"train_{metric}": np.float64(total[: len(here)]) / since for metric, total in sums.items()}
-        measured = self._measure(state, None, run, own, shared, ["validation"])
+        measured = self._measure(state, None, run, own, shared, ["validation"], np.full(len(self.rows), True))
         values |= self._summaries(measured)
         if self.patience:
             if self.metric not in values:
@@ -178,7 +177,22 @@ class Trainer:
         )
 
     def _finish(self, state: State, best: Any, run: Any, own: Any, shared: Any) -> None:
-        measured = self._measure(state, best, run, own, shared, SPLITS)
+        """Measure every split and store the end. A few runs in a call, so that a signal need not wait for all."""
+        devices = len(self.spread.devices) if self.spread.strategy == "jit" else 1
+        place = np.arange(len(self.rows)) % (len(self.rows) // devices)  # of each run on its device
+        first, size = 0, self.spread.width
+        measured: Any = None
+        while first <= place.max():
+            if self.settings.requests.pending:
+                self._save(state, best, {})
+                return  # `held` raises Interrupted
+            started = time.monotonic()
+            chosen = (place >= first) & (place < first + size)
+            part = self._measure(state, best, run, own, shared, SPLITS, chosen)
+            here = chosen[: len(self.chunk), None]  # selected, not added: -0.0 + 0.0 is 0.0
+            measured = jax.tree.map(lambda new, old: np.where(here, new, old), part, measured or part)  # noqa: B023
+            first, pace = first + size, self.settings.call_seconds / (time.monotonic() - started)
+            size = max(size, int(min(2.0, pace) * size))
         metrics = {name: values.tolist() for name, values in self._summaries(measured).items()}
         outcomes = {"outcomes": {f"test_{name}": values for name, values in measured["test"].items()}}
         self._save(state, best, outcomes, finished=metrics)

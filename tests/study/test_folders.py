@@ -37,9 +37,7 @@ def strict_json(text):
 
 def test_the_lock_keeps_a_second_launcher_out_and_ends_with_its_holder(tmp_path):
     workdir = tmp_path / "a" / "workdir"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(workdir)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(workdir)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UserError) as caught, folders.locked(workdir):

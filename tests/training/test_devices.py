@@ -1,5 +1,6 @@
 """Where runs execute changes no number: companies, chunks, widths, devices and strategies."""
 
+import re
 import subprocess
 import sys
 import types
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxdl import training
 from jaxdl.errors import UserError
 from jaxdl.training import devices, program
 
@@ -53,20 +55,34 @@ DENSE = {
 def test_width_with_scatter(name):
     x = jnp.array([1, 2])
     assert devices.width("cpu", SCATTERS[name], x) == 8
-    assert devices.width("gpu", SCATTERS[name], x) == devices.width("tpu", SCATTERS[name], x) == 0
+    assert devices.width("gpu", SCATTERS[name], x) == devices.width("tpu", SCATTERS[name], x) == 8
 
 
 @pytest.mark.parametrize("name", DENSE)
 def test_width_without_scatter(name):
     x = jnp.array([1, 2])
     assert devices.width("cpu", DENSE[name], x) == 1
-    assert devices.width("gpu", DENSE[name], x) == 0
+    assert devices.width("gpu", DENSE[name], x) == 8
+
+
+def test_plan_takes_the_width_from_the_loss(bench):
+    """Of the loss as the task defines it, and fills up to it."""
+
+    def loss(params, model_state, batch, run, key):
+        counts = jnp.zeros(3).at[batch["label"]].add(1.0)
+        value, rest = bench.classify.loss(params, model_state, batch, run, key)
+        return value + counts.sum(), rest
+
+    runs = bench.make_runs([1, 2, 3], **bench.HYPER)
+    for task, width, slots in ((bench.classify, 1, 3), (bench.classify._replace(loss=loss), 8, 8)):
+        planned, _ = training.plan("fit", task, bench.optimizer, bench.source, runs, bench.settings(), steps=10)
+        assert (planned.width, planned.runs_at_once) == (width, slots)
 
 
 def test_spread():
     some = jax.devices()[:4]
-    assert [devices.Spread(some, "jit", width).slots for width in (0, 1, 8)] == [4, 4, 32]
-    assert [devices.Spread(some, "pmap", width).slots for width in (0, 1, 8)] == [1, 1, 8]
+    assert [devices.Spread(some, "jit", width).slots for width in (1, 8)] == [4, 32]
+    assert [devices.Spread(some, "pmap", width).slots for width in (1, 8)] == [1, 8]
     devices.Spread(some, "pmap", 1).check_batch(12)
     devices.Spread(some, "jit", 1).check_batch(13)
     with pytest.raises(UserError, match=r"over 4 devices: batch_size=13 is no multiple of 4$"):
@@ -78,11 +94,21 @@ def test_spread():
 def test_program_maps_runs_in_order():
     """Each run gets its own row, whatever the width; the shared value reaches all."""
     values, shared = np.arange(16, dtype=np.float32), np.float32(100)
-    for width in (0, 1, 2, 4):
+    for width, turns in ((1, 4), (2, 2), (4, 1)):
         spread = devices.Spread(jax.devices()[:4], "jit", width)
         mapped = spread.program(lambda one, two, shared: {"sum": one + two * shared})
-        result = mapped((spread.place(values), spread.place(values[::-1].copy())), spread.share(shared))
-        np.testing.assert_array_equal(devices.fetch(result)["sum"], values + 100 * values[::-1])
+        arguments = (spread.place(values), spread.place(values[::-1].copy())), spread.share(shared)
+        np.testing.assert_array_equal(jax.device_get(mapped(*arguments))["sum"], values + 100 * values[::-1])
+        loops = re.findall(r"scan\[.*? length=(\d+)", str(jax.make_jaxpr(mapped)(*arguments)), re.DOTALL)
+        assert loops == [str(turns)]  # 4 runs on a device, `width` a turn
+
+
+def test_program_overwrites_what_is_donated():
+    spread = devices.Spread(jax.devices()[:2], "jit", 1)
+    state, other = spread.place(np.zeros(4, np.float32)), spread.place(np.ones(4, np.float32))
+    result = spread.program(lambda state, other, shared: state + other, donate=True)((state, other), None)
+    assert state.is_deleted() and not other.is_deleted()
+    np.testing.assert_array_equal(result, np.ones(4))
 
 
 def test_start_names_the_device():
@@ -132,7 +158,7 @@ def test_bits_do_not_depend_on_devices_and_chunks(bench, crowd, same, count, at_
     assert bench.rows == crowd.rows
 
 
-@pytest.mark.parametrize("width", [2, 4, 8, 0])
+@pytest.mark.parametrize("width", [2, 4, 8])
 def test_widths_agree(bench, crowd, same, close, width):
     """Widths differ in the last bits only, after 20 steps; at one width, company changes no bit."""
     many = bench.fit(bench.noisy, bench.make_runs(SEEDS[:8], **bench.HYPER), width=width, place="many")

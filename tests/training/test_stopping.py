@@ -5,6 +5,7 @@ import signal
 import threading
 import types
 
+import jax
 import pytest
 
 from jaxdl.training import checkpoints
@@ -20,31 +21,31 @@ def test_a_signal_stops_at_once_where_nothing_is_held():
         for number in (signal.SIGTERM, signal.SIGINT):
             with pytest.raises(Interrupted, match=number.name) as caught:
                 os.kill(os.getpid(), number)
-            assert caught.value.status == 128 + number
+            assert caught.value.status == 128 + number and not caught.value.cut
     assert not requests.pending
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 def test_a_signal_waits_while_held():
     requests, done = Requests(), []
-    with requests.listening(), pytest.raises(Interrupted, match="SIGTERM"):
+    with requests.listening(), pytest.raises(Interrupted, match="SIGTERM") as caught:
         with requests.held():
             assert not requests.pending
             os.kill(os.getpid(), signal.SIGTERM)
             assert requests.pending
             done.append("saved")
         done.append("never")
-    assert done == ["saved"]
+    assert done == ["saved"] and not caught.value.cut
 
 
 def test_the_second_signal_is_meant():
     requests, done = Requests(), []
-    with requests.listening(), pytest.raises(Interrupted, match="SIGINT"), requests.held():
+    with requests.listening(), pytest.raises(Interrupted, match="SIGINT") as caught, requests.held():
         os.kill(os.getpid(), signal.SIGTERM)
         done.append("waits")
         os.kill(os.getpid(), signal.SIGINT)
         done.append("never")
-    assert done == ["waits"]
+    assert done == ["waits"] and caught.value.cut
 
 
 def test_an_error_in_a_held_block_comes_through():
@@ -117,25 +118,43 @@ def test_resuming_changes_no_bit(bench, straight, same, stop_at):
 
 
 def test_interrupted_between_rows_twice(bench, straight, same):
-    """At the very start, then with a second chunk half way, then straight on with calls of any length."""
+    """At the very start, then in the second chunk, then straight on with calls of any length."""
     with pytest.raises(Interrupted):
         launch(bench, 0)
-    assert bench.told[-1].step == 1  # a step was under way: it is finished and saved, no second begins
+    assert [state.step for state in bench.told] == [0]
     with pytest.raises(Interrupted):
-        launch(bench, 25, call_seconds=0.0)
-    assert [state.step for state in bench.told[:3]] == [1, 2, 3]
+        launch(bench, 25)
+    assert [state.step for state in bench.told[:3]] == [0, 1, 2]
+    stopped = bench.told[-1]
     same(launch(bench, call_seconds=1e9), straight.fitted)
+    assert bench.told[0].work == stopped.work > 20
     assert bench.rows == straight.rows
 
 
+def test_resuming_with_padding(bench, straight, same):
+    """Three runs on two devices."""
+    runs = jax.tree.map(lambda leaf: leaf[:3], make_runs(bench))
+    requests = Requests()
+
+    def progress(state):
+        if state.step == 5:
+            requests._answer(signal.SIGTERM, None)
+
+    settings = {"options": OPTIONS, "devices": 2}
+    with pytest.raises(Interrupted):
+        bench.fit(bench.noisy, runs, **settings, call_seconds=0.0, requests=requests, progress=progress)
+    same(bench.fit(bench.noisy, runs, **settings), jax.tree.map(lambda leaf: leaf[:3], straight.fitted))
+    assert bench.told[0].step > 4 and bench.rows == {number: straight.rows[number] for number in range(3)}
+
+
 def test_a_signal_as_the_last_run_ends(bench, straight, same):
-    """All is stored, then the signal is answered; the next launch has nothing to train."""
+    """The last steps are saved, or even the end; the next launch trains nothing."""
     same(launch(bench, place="count"), straight.fitted)
     calls = len(bench.told)
     with pytest.raises(Interrupted):
         launch(bench, calls - 1)
     same(launch(bench), straight.fitted)
-    assert bench.told == []
+    assert {state.work for state in bench.told} <= {80 + straight.fitted.steps[4]}
     assert bench.rows == straight.rows
 
 
@@ -168,7 +187,7 @@ def test_checkpoints_follow_the_clock(bench, monkeypatch):
         save(folder, step, *rest)
 
     monkeypatch.setattr(checkpoints, "save", note)
-    for seconds, expected in ((1e9, [4]), (0.0, [1, 2, 3, 4])):
+    for seconds, expected in ((1e9, [4]), (0.0, [0, 1, 2, 3, 4])):
         steps.clear()
         runs = bench.make_runs([1, 2], **bench.HYPER)
         settings = {"checkpoint_seconds": seconds, "call_seconds": 0.0, "place": str(seconds)}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxdl import training
+from jaxdl.training import fitting
 
 SPEEDS = {"learning_rate": [3.0, 1.0, 0.1, 0.5, 0.0], "weight_decay": 0.0, "momentum": [0.9, 0.5, 0.0, 0.9, 0.9]}
 
@@ -15,12 +16,18 @@ def row_of(tree, number):
 
 @pytest.mark.parametrize("call_seconds", [0.0, 0.004, 1e9])
 def test_where_calls_end_changes_no_bit(new_bench, same, call_seconds):
-    """One step a call, a few, and all to the next row of metrics."""
+    """One step a call, a few, and all to the next row of metrics; the end is measured in parts, too."""
     straight, cut = new_bench(), new_bench()
-    runs = straight.make_runs([1, 2, 3], **straight.HYPER)
-    expected = straight.fit(straight.noisy, runs, 17)
-    same(cut.fit(cut.noisy, runs, 17, call_seconds=call_seconds), expected)
+
+    def evaluate(*arguments):
+        values = straight.noisy.evaluate(*arguments)
+        return values | {"zero": -0.0 * values["loss"]}
+
+    task, runs = straight.noisy._replace(evaluate=evaluate), straight.make_runs([1, 2, 3], **straight.HYPER)
+    expected = straight.fit(task, runs, 17)
+    same(cut.fit(task, runs, 17, call_seconds=call_seconds), expected)
     assert cut.rows == straight.rows
+    assert np.signbit(expected.outcomes["test_zero"]).all()
     steps = [state.step for state in cut.told]
     if call_seconds == 0.0:
         assert steps == list(range(18))
@@ -31,20 +38,35 @@ def test_where_calls_end_changes_no_bit(new_bench, same, call_seconds):
 def test_divergence_is_told_and_stays_alone(bench, same):
     """Each step multiplies the weights of one run by -1e6; the others' bits do not notice."""
     good, bad = bench.HYPER, {"learning_rate": 1.0, "weight_decay": 1e6, "momentum": 0.0}
-    alone = bench.fit(bench.classify, bench.make_runs([1, 2], **good), place="alone")
+    options = {"evaluations": 20}
+    alone = bench.fit(bench.classify, bench.make_runs([1, 2], **good), options=options, place="alone")
     rows = bench.rows
     hyper = {name: [good[name], bad[name], good[name]] for name in good}
-    fitted = bench.fit(bench.classify, bench.make_runs([1, 9, 2], **hyper), place="together")
+    fitted = bench.fit(bench.classify, bench.make_runs([1, 9, 2], **hyper), options=options, place="together")
 
     _, losses = bench.plain_loop(bench.classify, bench.source, 9, bad, 20)
     first = np.flatnonzero(~np.isfinite(losses))[0] + 1
     assert 5 < first < 15
     assert fitted.diverged.tolist() == [0, first, 0]
     assert fitted.steps.tolist() == [20, first, 20]
-    assert [step for step, _ in bench.rows[1]] == [step for step in (5, 10, 15, 20) if step < first]
+    assert [step for step, _ in bench.rows[1]] == [*range(1, first)]
     same(row_of(fitted, np.array([0, 2])), alone)
     assert (bench.rows[0], bench.rows[2]) == (rows[0], rows[1])
     assert np.isfinite(bench.told[-1].loss)  # the mean over those that go on
+
+
+def test_padding_never_trains(bench, monkeypatch):
+    """Three runs on two devices are four: the fourth stays at its first step."""
+    steps = []
+
+    class Spy(fitting.Trainer):
+        def _look(self, state):
+            steps.append(np.asarray(state.step).tolist())
+            super()._look(state)
+
+    monkeypatch.setattr(fitting, "Trainer", Spy)
+    bench.fit(bench.noisy, bench.make_runs([1, 2, 3], **bench.HYPER), 4, devices=2, call_seconds=0.0)
+    assert steps == [[step, step, step, 0] for step in range(5)]
 
 
 def test_all_runs_diverge(bench):

@@ -1,0 +1,163 @@
+"""The launches that tests look at, made one after another in the background while other tests run in this process."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from launching import EIGHT_DEVICES, EVERY_CALL, TINY, checkpoints, files, interrupt, launch
+
+GREEDY, DEEP = "experiments.greedy_pretraining", "experiments.deep_autoencoder"
+SMOKE = "--config=configs/{}.py:smoke"
+
+
+def straight(folder):
+    """One launch from beginning to end, then repeated, extended by a seed, and with another setting beside."""
+    workdir = folder / "straight"
+    seen = {}
+
+    def go(name, *options):
+        done = launch(GREEDY, *TINY, *options, f"--workdir={workdir}")
+        times = {path: (workdir / path).stat().st_mtime_ns for path in files(workdir)}
+        programs = {str(path.relative_to(workdir)) for path in workdir.glob("programs/*/*/*/*")}
+        seen[name] = done, files(workdir), times, programs
+
+    go("first")
+    parameters = newest_parameters(workdir)
+    go("again")
+    go("more", "--seeds=3", "--config.runtime.tensorboard=true")
+    go("beside", "--config.steps=60", "--only=random-*")
+    return seen, parameters, workdir
+
+
+def newest_parameters(workdir):
+    """{fit: {name: array}} of each fit's last checkpoint, as Orbax reads it."""
+    import orbax.checkpoint
+
+    found = {}
+    for fit in ("autoencoder_layer1", "autoencoder_layer2", "depth2"):
+        with orbax.checkpoint.PyTreeCheckpointer() as reader:
+            found[fit] = reader.restore(checkpoints(workdir, fit)[-1].absolute() / "arrays")
+    return found
+
+
+def fresh(folder):
+    """All seeds at once."""
+    workdir = folder / "fresh"
+    return launch(GREEDY, *TINY, "--seeds=3", f"--workdir={workdir}"), files(workdir)
+
+
+def damage(path, cut):
+    """Truncate the largest file of a checkpoint, or flip one of its bits."""
+    victim = max((path / "arrays").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    content = bytearray(victim.read_bytes())
+    if cut:
+        del content[len(content) // 2 :]
+    else:
+        content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+
+
+def killed(folder):
+    """SIGKILL between layers, at the start of fine-tuning, during a save, and during the report; then the end."""
+    workdir = folder / "killed"
+    command = (GREEDY, *TINY, EVERY_CALL, f"--workdir={workdir}")
+    seen = {}
+
+    def begun(fit):
+        return any(workdir.glob(f"programs/*/{fit}")) and not checkpoints(workdir, fit)
+
+    def saving():
+        steps = [path for path in workdir.glob("programs/*/depth2/*/*") if path.name.isdigit()]
+        return any(not (path / "manifest.json").exists() for path in steps) and len(checkpoints(workdir, "depth2")) == 2
+
+    def reporting():
+        return any(workdir.glob("figures/*")) and not (workdir / "results.csv").exists()
+
+    moments = {
+        "between layers": lambda: begun("autoencoder_layer2"),
+        "at the start of fine-tuning": lambda: begun("depth2"),
+        "during a save": saving,
+    }
+    for name, moment in moments.items():
+        seen[name] = interrupt(*command, number=signal.SIGKILL, when=moment)
+    seen["kept"] = [path.name for path in checkpoints(workdir, "depth2")]
+    damage(checkpoints(workdir, "depth2")[-1], cut=True)
+    seen["during the report"] = interrupt(*command, number=signal.SIGKILL, when=reporting)
+    seen["end"] = launch(*command)
+    return seen, files(workdir), newest_parameters(workdir)
+
+
+def stopped(folder):
+    """SIGTERM while a layer trains, a disk that is full, SIGINT in fine-tuning and a flipped bit; then the end."""
+    workdir = folder / "stopped"
+    command = (GREEDY, *TINY, f"--workdir={workdir}")
+    seen = {}
+
+    def training():
+        logged = any(path.stat().st_size for path in workdir.glob("*/*/*/metrics.jsonl"))
+        return logged and not checkpoints(workdir, "autoencoder_layer1")
+
+    def second_launcher():
+        seen["second launcher"] = launch(*command)
+
+    def content(fit):
+        return {
+            str(path.relative_to(workdir)): path.read_bytes()
+            for step in checkpoints(workdir, fit)
+            for path in sorted(step.rglob("*"))
+            if path.is_file()
+        }
+
+    seen["SIGTERM"] = interrupt(*command, number=signal.SIGTERM, when=training, meanwhile=second_launcher)
+    seen["saved"] = [path.name for path in checkpoints(workdir, "autoencoder_layer1")]
+    seen["before"] = content("autoencoder_layer1")
+    seen["full disk"] = launch(*command, EVERY_CALL, limit=60_000)
+    seen["after"] = content("autoencoder_layer1")
+    seen["SIGINT"] = interrupt(
+        *command, EVERY_CALL, number=signal.SIGINT, when=lambda: len(checkpoints(workdir, "depth2")) == 2
+    )
+    damage(checkpoints(workdir, "depth2")[-1], cut=False)
+    seen["end"] = launch(*command)
+    return seen, files(workdir), newest_parameters(workdir)
+
+
+def smoke(name, *options, **changes):
+    def run(folder):
+        workdir = folder / "smoke" / "-".join([name, *(option.strip("-") for option in options)])
+        done = launch(f"experiments.{name}", SMOKE.format(name), *options, f"--workdir={workdir}", **changes)
+        return done, workdir
+
+    return run
+
+
+JOBS = {
+    "straight": straight,
+    "killed": killed,
+    "stopped": stopped,
+    "fresh": fresh,
+    "greedy_smoke": smoke("greedy_pretraining"),
+    "pmap_smoke": smoke("greedy_pretraining", "--strategy=pmap", **EIGHT_DEVICES),
+    "deep_smoke": smoke("deep_autoencoder"),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jobs(request, tmp_path_factory):
+    """{name: future} of the jobs that the selected tests ask for."""
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    folder = tmp_path_factory.mktemp("launches")
+    with ThreadPoolExecutor(1) as pool:
+        yield {name: pool.submit(job, folder) for name, job in JOBS.items() if name in asked}
+        pool.shutdown(cancel_futures=True)
+
+
+def result_of(name):
+    @pytest.fixture(scope="session", name=name)
+    def result(jobs):
+        return jobs[name].result(timeout=400)
+
+    return result
+
+
+for _name in JOBS:
+    globals()[_name] = result_of(_name)

@@ -1,0 +1,233 @@
+"""What a person sees who asks for help, for a dry run, or for something that is not possible."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from launching import ROOT, TINY, launch
+
+from jaxdl.errors import UserError
+from jaxdl.study.run import run_study
+from jaxdl.training.stopping import Requests
+
+STUDIES = ("greedy_pretraining", "deep_autoencoder")
+GREEDY = "experiments.greedy_pretraining"
+SMOKE = "--config=configs/greedy_pretraining.py:smoke"
+
+
+def complaint(done):
+    """The one line on stderr of a launch that ended with status 2."""
+    assert (done.code, done.out) == (2, ""), done
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def assert_complaint(line, bad, nearest):
+    assert bad in line
+    if nearest:
+        assert f"did you mean {nearest!r}?" in line
+
+
+# What is found before JAX is imported.
+@pytest.mark.parametrize(
+    ("words", "bad", "nearest"),
+    [
+        (["experiments.gredy_pretraining"], "'gredy_pretraining'", "greedy_pretraining"),
+        ([GREEDY, "--config=configs/greedy_pretraining.py:smok"], "'smok'", "smoke"),
+        ([GREEDY, "--config", "configs/greedy_pretraining.py:papper"], "'papper'", "paper"),
+        (["experiments.deep_autoencoder", "--config=configs/deep_autoencoder.py:mnits"], "'mnits'", "mnist"),
+        ([GREEDY, "--config=configs/gredy.py"], "'configs/gredy.py'", "configs/greedy_pretraining.py"),
+        ([GREEDY, "--config.sedes=3"], "'sedes'", "seeds"),
+        ([GREEDY, SMOKE, "--config.data.nme=mnist"], "'data.nme'", "data.name"),
+        ([GREEDY, SMOKE, "--config.optimizr.name=adam"], "'optimizr.name'", "optimizer.name"),
+        ([GREEDY, SMOKE, "--config.hyper.learning_rte=1"], "'hyper.learning_rte'", "hyper.learning_rate"),
+        ([GREEDY, SMOKE, "--config.data=mnist"], "'data'", ""),
+        ([GREEDY, "--workdr=x"], "'--workdr'", "--workdir"),
+        ([GREEDY, "--seed=3"], "'--seed'", "--seeds"),
+        ([GREEDY, SMOKE, "--config.seeds=abc"], "--config.seeds=abc", ""),
+        ([GREEDY, SMOKE, "--config.steps=1.5"], "--config.steps=1.5", ""),
+        ([GREEDY, SMOKE, "--config.average=much"], "--config.average=much", ""),
+        ([GREEDY, SMOKE, "--config.runtime.tensorboard=maybe"], "maybe", ""),
+        ([GREEDY, SMOKE, "--seeds=2.5"], "--seeds=2.5", ""),
+        ([GREEDY, SMOKE, "--list=perhaps"], "perhaps", ""),
+        ([GREEDY, SMOKE, "--nolist=3"], "--nolist", ""),
+        ([GREEDY, SMOKE, "--config.seeds"], "--config.seeds", ""),
+        ([GREEDY, "random"], "'random'", ""),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_word_that_is_not_understood(words, bad, nearest):
+    assert_complaint(complaint(launch(*words)), bad, nearest)
+
+
+# What is found when the study is put together.
+@pytest.mark.parametrize(
+    ("options", "bad", "nearest"),
+    [
+        (["--config.data.name=digit"], "'digit'", "digits"),
+        (["--config.optimizer.name=adan"], "'adan'", "adam"),
+        (["--only=sparse-1,denoisin-1"], "'denoisin-1'", "denoising-1"),
+        (["--strategy=pmat"], "'pmat'", "pmap"),
+        (["--device=cpi"], "'cpi'", "cpu"),
+        (["--device=gpu"], "--device=gpu", ""),
+        (["--config.compare.kinds=('sprase',)"], "'sprase'", "sparse"),
+        (["--config.batch_size=0"], "batch_size=0", ""),
+        (["--config.batch_size=1201"], "batch_size=1201", ""),
+        (["--seeds=0"], "seeds=0", ""),
+        (["--config.epochs=1"], "steps=60 and epochs=1.0", ""),
+        (["--config.tune.learning_rate=fast"], "tune.learning_rate=", ""),
+        (["--config.data.name=mnist", "--config.data.dir=/nowhere"], "/nowhere", ""),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_value_that_is_not_possible(options, bad, nearest, tmp_path):
+    done = launch(GREEDY, SMOKE, f"--workdir={tmp_path}/new", *options, CUDA_VISIBLE_DEVICES="")
+    assert_complaint(complaint(done), bad, nearest)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "bad", "nearest"),
+    [
+        ({"data.order": "sed"}, "'sed'", "seed"),
+        ({"data.train": 1700}, "data.train=1700", ""),
+        ({"pretrain.optimizer.name": "rmsprp"}, "'rmsprp'", "rmsprop"),
+        ({"pretrain.objective": "square_error"}, "'square_error'", "squared_error"),
+        ({"optimizer.schedule": "cosin"}, "'cosin'", "cosine"),
+        ({"optimizer.weight_decay": "kernel=1"}, "hidden_0/bias", ""),
+        ({"model.unit": "sigmod"}, "'sigmod'", "sigmoid"),
+        ({"model.initialisation": "glorot_unifrm"}, "'glorot_unifrm'", "glorot_uniform"),
+        ({"compare.kinds": ()}, "no variant", ""),
+        ({"compare.depths": (0, 1)}, "compare.depths=(0, 1)", ""),
+        ({"compare.labels": (1000,)}, "1000 labels a class", ""),
+        ({"compare.labels": (1,)}, "batch_size=32", ""),
+        ({"pretrain.steps": 0}, "pretrain.steps=0 and pretrain.epochs=0.0", ""),
+        ({"tune.learning_rate": ()}, "tune.learning_rate=()", ""),
+        ({"tune.learning_rate": (0.1, 0.1)}, "tune.learning_rate=(0.1, 0.1)", ""),
+        ({"tune.learning_rte": (0.1,)}, "'learning_rte'", "learning_rate"),
+        ({"hyper.masking": -0.1}, "masking=-0.1", ""),
+        ({"runtime.strategy": "pmat"}, "'pmat'", "pmap"),
+        ({"modle": 3}, "'modle'", ""),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_not_possible(changes, bad, nearest, tmp_path):
+    """In this process, because it is the same path and much faster."""
+    from experiments.greedy_pretraining import study
+    from jaxdl.study.command import _load_config
+
+    values = _load_config(ROOT / "configs" / "greedy_pretraining.py").get_config("smoke").to_dict()
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        place = values
+        for part in section.split(".") if section else ():
+            place = place[part]
+        place[name] = value
+    with pytest.raises(UserError) as caught:
+        run_study(study, values, tmp_path / "new", "", False, "the command", Requests())
+    assert "\n" not in str(caught.value)
+    assert_complaint(str(caught.value), bad, nearest)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "bad", "nearest"),
+    [
+        ("config.model.hiden = 3", "'model.hiden'", "model.hidden"),
+        ("config.stesp = 3", "'stesp'", "steps"),
+        ("config.tune.momentm = (0.1, 0.9)", "'momentm'", "momentum"),
+    ],
+)
+def test_a_key_in_a_config_of_ones_own_that_means_nothing(line, bad, nearest, tmp_path):
+    text = (ROOT / "configs" / "greedy_pretraining.py").read_text()
+    own = tmp_path / "own.py"
+    own.write_text(text.replace("    return config\n", f"    {line}\n    return config\n"))
+    done = launch(GREEDY, f"--config={own}:smoke", f"--workdir={tmp_path}/new")
+    assert_complaint(complaint(done), bad, nearest)
+    assert list(tmp_path.iterdir()) == [own]
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_workdir_that_cannot_be_written(below, tmp_path):
+    """The tests may run as root, whom no permission stops: a file is in the way."""
+    (tmp_path / "file").write_text("mine")
+    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}/file{below}"))
+    assert f"--workdir={tmp_path}/file{below} can't be written" in line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_is_full_before_anything_is_saved(tmp_path):
+    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}", limit=1000))
+    assert str(tmp_path) in line and "Make room and repeat the command" in line
+
+
+def test_a_dry_run_trains_nothing_and_makes_no_folder(tmp_path):
+    done = launch(GREEDY, "--config=configs/greedy_pretraining.py:full", f"--workdir={tmp_path}/new", "--list")
+    assert (done.code, done.err) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    lines = done.out.splitlines()
+    assert max(map(len, lines)) <= 100
+    # 6 kinds at 5 depths and 5 of them with 3 numbers of labels; 4 learning rates, 10 seeds
+    assert f"{45 * 4 * 10} runs of 45 variants" in lines[0]
+    rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 6}
+    assert rows["autoencoder_layer1"][:4] == ["30", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
+    assert rows["depth5"][:4] == ["240", "3,000", f"{5 * (64 * 64 + 64) + 650:,}", "1"]
+    assert len(rows) == 1 + 15 + 5 + 3
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_list_can_name_any_subset(name, tmp_path):
+    done = launch(f"experiments.{name}", f"--config=configs/{name}.py:smoke", "--only=random*", "--list", "--seeds=7")
+    assert (done.code, done.err) == (0, "")
+    assert "random" in done.out and "pretrained" not in done.out and "sparse" not in done.out
+    assert " 7 seeds " in done.out.splitlines()[0]
+
+
+def quick(*words):
+    """(output, seconds) of `python -m WORDS...`, which must not import JAX."""
+    command = [sys.executable, "-X", "importtime", "-m", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "experiments" in modules
+    assert not {module.split(".")[0] for module in modules} & {"jax", "flax", "optax", "matplotlib", "orbax", "sklearn"}
+    return done.stdout, min(launch(*words).seconds for _ in range(2))
+
+
+def test_the_list_of_studies_needs_no_jax_and_less_than_a_second():
+    out, seconds = quick("experiments")
+    assert seconds < 1
+    assert max(map(len, out.splitlines())) <= 100
+    for name in STUDIES:
+        assert f"python -m experiments.{name}" in out
+        assert (ROOT / "experiments" / f"{name}.py").is_file()
+    assert len(re.findall(r"^\w+ +Minutes: \d+", out, re.MULTILINE)) == len(
+        list((ROOT / "experiments").glob("[!_]*.py"))
+    )
+
+
+def test_words_choose_among_the_studies():
+    done = launch("experiments", "Hinton", "principal")
+    assert done.code == 0 and "deep_autoencoder" in done.out and "greedy_pretraining" not in done.out
+    done = launch("experiments", "perpetuum")
+    assert (done.code, done.out) == (2, "") and "perpetuum" in done.err and len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_needs_no_jax_and_less_than_a_second(name):
+    out, seconds = quick(f"experiments.{name}", "--help")
+    assert seconds < 1
+    assert max(map(len, out.splitlines())) <= 100
+    for option in ("--config", "--workdir", "--seeds", "--only", "--strategy", "--device", "--list"):
+        assert f"  {option}" in out
+    for preset in ("smoke", "mnist", "paper"):
+        assert re.search(rf"presets.*\b{preset}\b", out)
+
+
+@pytest.mark.parametrize("option", ["--help", "--list"])
+def test_a_reader_that_goes_away_is_no_error(option):
+    command = [sys.executable, "-m", GREEDY, SMOKE, option]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
