@@ -48,10 +48,6 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
     for name, values in counts.items():
         if not all(isinstance(value, int) and value >= 1 for value in values):
             raise jaxdl.errors.UserError(f"{name}={values} is not possible: valid are whole numbers from 1")
-    hyper = config.hyper.as_dict()
-    for kind in compare.kinds:
-        changes = {key.removeprefix("hyper."): value for key, value in KINDS[kind].items()}
-        jaxdl.tasks.check_strengths(hyper | changes, config.model.unit)
     for section in (config.model, config.pretrain, config.readout):
         section.as_dict()  # known here, whichever of them the chosen kinds will need
     chosen = {
@@ -70,6 +66,11 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """Pretrain each stack once, to its greatest depth; then fine-tune every depth from its share of the layers."""
+    jaxdl.models.unit(config.model.unit)  # is there one of that name?
+    hyper = config.hyper.as_dict()
+    for kind in config.compare.kinds:
+        changes = {key.removeprefix("hyper."): value for key, value in KINDS[kind].items()}
+        jaxdl.tasks.check_strengths(hyper | changes, config.model.unit)
     trained, measured, lost = pretrain(config, source, runs, fit)
     depths, labels = runs.setting("depth"), runs.setting("labels")
     for depth, few in sorted(

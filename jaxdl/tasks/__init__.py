@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "classification": ["classify"],
         "corruption": ["corrupt"],
-        "reconstruction": ["check_strengths", "kl_sparsity", "reconstruct"],
+        "reconstruction": ["kl_sparsity", "reconstruct"],
+        "strengths": ["check_strengths"],
         "task": ["Task"],
     },
 )

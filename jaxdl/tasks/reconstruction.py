@@ -16,7 +16,6 @@ from jaxdl.tasks.corruption import corrupt
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 OBJECTIVES = ("cross_entropy", "squared_error")
-BOUNDED_UNITS = ("sigmoid", "tanh")  # their activation, or (1 + activation) / 2, is a share of the time
 
 
 def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool = True) -> Task:
@@ -79,24 +78,6 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
         }
 
     return Task(init, loss, evaluate)
-
-
-def check_strengths(hyper: dict[str, float], unit: str) -> None:
-    """UserError for strengths that `reconstruct` has no meaning for.
-
-    Those are shares and targets outside [0, 1], and a sparsity penalty on units whose activation is unbounded.
-    """
-    if hyper["sparsity_weight"] > 0 and unit not in BOUNDED_UNITS:
-        raise UserError(
-            f"hyper.sparsity_weight={hyper['sparsity_weight']} is not possible with {unit} units: the KL penalty is "
-            f"defined for {' and '.join(BOUNDED_UNITS)}"
-        )
-    for name in ("masking", "salt_pepper", "sparsity_target"):
-        if not 0 <= hyper[name] <= 1:
-            raise UserError(f"hyper.{name}={hyper[name]} is not possible: valid is 0 to 1")
-    if hyper["sparsity_weight"] > 0 and hyper["sparsity_target"] in (0, 1):
-        target = hyper["sparsity_target"]
-        raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
 
 
 def kl_sparsity(activation: Array, target: Array) -> Array:

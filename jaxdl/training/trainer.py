@@ -41,6 +41,7 @@ class Trainer:
         self.limit = np.full(len(chunk), steps)  # where each run ends: `steps`, or where early stopping ended it
         self.best_value = np.full(len(chunk), np.inf)
         self.stale = np.zeros(len(chunk), int)
+        self.saved = -1  # the newest checkpoint's number
 
     def train(self, before: int) -> None:
         """Train the chunk to its end and store it; `before` runs of the fit have ended already."""
@@ -99,6 +100,7 @@ class Trainer:
             self._tell(row)
         tree = self.spread.place(jax.tree.map(lambda leaf: leaf[self.rows], tree))
         self._look(tree["state"])
+        self.saved = int(self.step.max())
         return tree["state"], tree["best"]
 
     def _look(self, state: State) -> None:
@@ -190,7 +192,7 @@ class Trainer:
             chosen = (place >= first) & (place < first + size)
             part = self._measure(state, best, run, own, shared, SPLITS, chosen)
             here = chosen[: len(self.chunk), None]  # selected, not added: -0.0 + 0.0 is 0.0
-            measured = jax.tree.map(lambda new, old: np.where(here, new, old), part, measured or part)  # noqa: B023
+            measured = jax.tree.map(lambda new, old, here=here: np.where(here, new, old), part, measured or part)
             first, pace = first + size, self.settings.call_seconds / (time.monotonic() - started)
             size = max(size, int(min(2.0, pace) * size))
         metrics = {name: values.tolist() for name, values in self._summaries(measured).items()}
@@ -208,4 +210,8 @@ class Trainer:
             "best_value": self.best_value.tolist(),
             "finished": finished,
         }
-        checkpoints.save(self.folder, int(self.step.max()), tree | outcomes, notes)
+        # An unfinished checkpoint may stand at the last step already, and stays until the finished one is whole.
+        number = int(self.step.max()) + (finished is not None)
+        if number > self.saved:
+            checkpoints.save(self.folder, number, tree | outcomes, notes)
+            self.saved = number

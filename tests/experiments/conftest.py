@@ -11,12 +11,12 @@ SMOKE = "--config=configs/{}.py:smoke"
 
 
 def straight(folder):
-    """One launch from beginning to end, then repeated, extended by a seed, and with another setting beside."""
+    """One launch from beginning to end, then repeated, extended by a seed, and with other settings beside."""
     workdir = folder / "straight"
     seen = {}
 
-    def go(name, *options):
-        done = launch(GREEDY, *TINY, *options, f"--workdir={workdir}")
+    def go(name, *options, tiny=TINY):
+        done = launch(GREEDY, *tiny, *options, f"--workdir={workdir}")
         times = {path: (workdir / path).stat().st_mtime_ns for path in files(workdir)}
         programs = {str(path.relative_to(workdir)) for path in workdir.glob("programs/*/*/*/*")}
         seen[name] = done, files(workdir), times, programs
@@ -25,7 +25,8 @@ def straight(folder):
     parameters = newest_parameters(workdir)
     go("again")
     go("more", "--seeds=3", "--config.runtime.tensorboard=true")
-    go("beside", "--config.steps=60", "--only=random-*")
+    others = [option for option in TINY if "tune" not in option]  # given twice, a grid would be extended
+    go("beside", "--config.steps=60", "--config.tune.learning_rate=0.3,1e38", "--only=random-*", tiny=others)
     return seen, parameters, workdir
 
 

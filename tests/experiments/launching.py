@@ -45,7 +45,7 @@ class Launch(NamedTuple):
 
 
 def start(*words: str, limit: int = 0, **changes: str) -> subprocess.Popen:
-    """`python -m WORDS...` from the checkout, on the real devices. limit: bytes that a file may have, 0 for any number."""
+    """`python -m WORDS...` from the checkout, on the real devices. limit: bytes that a file may have, 0 for any."""
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PYTHONWARNINGS")}
     command = [sys.executable, "-m", *words]
     if limit:  # Python ignores SIGXFSZ: a write beyond the limit fails, as it does on a full disk

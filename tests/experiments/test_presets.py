@@ -97,7 +97,7 @@ def test_a_preset_that_is_new_is_tested_here():
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """evaluated(name, preset): the preset's runs, the plan of one run of each variant, and the keys that this left unread.
+    """evaluated(name, preset): its runs, the plans for one run of each variant, and the keys that this left unread.
 
     A shape evaluation of all of `paper`'s runs takes 10 GB. What asks for a section of the config as a whole (as
     `hyper` and `tune` are asked for, which go into programs as a whole) reads none of its keys here.

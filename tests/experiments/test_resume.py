@@ -10,9 +10,12 @@ STOPPED = "everything is saved, repeat the command to go on"
 
 
 def without_runtime(found):
-    """The files, with config.json as values less how the command executed and how many seeds it asked for."""
+    """The files, with config.json as values less where and how the command executed, and for how many seeds."""
     read = {path: json.loads(content) for path, content in found.items() if path.endswith("config.json")}
-    kept = {path: {key: one[key] for key in one if key not in ("runtime", "seeds")} for path, one in read.items()}
+    kept = {
+        path: {key: one[key] for key in one if key not in ("runtime", "seeds", "environment")}
+        for path, one in read.items()
+    }
     return found | kept
 
 
@@ -138,14 +141,34 @@ def test_another_setting_lies_beside(straight):
     seen, _, _ = straight
     _, before, times, programs = seen["more"]
     done, after, times_after, programs_after = seen["beside"]
-    assert done.code == 0 and "2 runs trained, 0 already there" in done.out
+    assert done.code == 0 and "4 runs trained, 0 already there" in done.out
     old = run_files(before)
     assert {path: after[path] for path in old} == old
     assert {path: times_after[path] for path in old} == {path: times[path] for path in old}
     assert programs < programs_after
     new = {path.rsplit("/", 2)[0] for path in run_files(after)} - {path.rsplit("/", 2)[0] for path in old}
-    assert [path.split("/")[0] for path in new] == ["random-2"]
+    assert [path.split("/")[0] for path in new] == ["random-2"] * 2
     assert b"denoising" not in after["results.csv"]  # the table is that of the command at hand
+
+
+def test_a_tuning_point_that_diverges_is_told_and_not_chosen(straight):
+    """A learning rate of 1e38 beside one of 0.3."""
+    seen, _, _ = straight
+    done, after, _, _ = seen["beside"]
+    _, before, _, _ = seen["more"]
+    states = {}
+    for path in run_files(after).keys() - run_files(before).keys():
+        if path.endswith("config.json"):
+            folder = path.removesuffix("config.json")
+            rate = json.loads(after[path])["hyper"]["learning_rate"]
+            status, result = (json.loads(after[folder + name]) for name in ("status.json", "result.json"))
+            states.setdefault((rate, status["status"]), []).append(result)
+    assert {key: len(results) for key, results in states.items()} == {(0.3, "done"): 2, (1e38, "diverged"): 2}
+    for result in states[1e38, "diverged"]:
+        assert result["metrics"] == {} and result["diverged"].startswith("depth2 at step ")
+    (line,) = [line for line in done.out.splitlines() if line.strip().startswith("random-2 ")]
+    assert line.split()[1:3] == ["2", "0.3*"]
+    assert len(set(line.split(",")[2] for line in after["results.csv"].decode().splitlines())) == 2  # a header, a hash
 
 
 def test_extended_by_a_seed_is_the_same_as_all_seeds_at_once(straight, fresh):

@@ -81,7 +81,7 @@ def test_the_files_of_a_run_that_ended(tmp_path):
     assert strict_json((folder / "status.json").read_text()) == {"status": "running"}
     outcomes = np.random.default_rng(0).random(397).astype(np.float32)
     metrics = {"test_error": 1 / 3, "test_loss": 5e-324}
-    folders.finish(folder, metrics, {"test_error": outcomes}, 0)
+    folders.finish(folder, metrics, {"test_error": outcomes}, "")
     assert folders.is_done(folder)
     assert strict_json((folder / "status.json").read_text()) == {"status": "done"}
     assert strict_json((folder / "result.json").read_text()) == {"metrics": metrics}
@@ -95,9 +95,9 @@ def test_the_files_of_a_run_that_ended(tmp_path):
 
 def test_a_run_that_diverged_has_its_step_and_no_metrics(tmp_path):
     folders.begin(tmp_path, {})
-    folders.finish(tmp_path, {"test_error": 0.9}, {}, 41)
+    folders.finish(tmp_path, {"test_error": 0.9}, {}, "layer2 at step 41")
     assert strict_json((tmp_path / "status.json").read_text()) == {"status": "diverged"}
-    assert strict_json((tmp_path / "result.json").read_text()) == {"metrics": {}, "diverged_at_step": 41}
+    assert strict_json((tmp_path / "result.json").read_text()) == {"metrics": {}, "diverged": "layer2 at step 41"}
     assert folders.is_done(tmp_path)
     assert folders.read_run(tmp_path)["metrics"] == {}
 
@@ -108,7 +108,7 @@ def test_a_run_that_failed_or_has_a_torn_result_is_not_done(tmp_path):
     assert not folders.is_done(tmp_path / "a")
     assert folders.read_run(tmp_path / "a") == {"status": "failed", "error": "ValueError('x')", "metrics": {}}
     folders.begin(tmp_path / "b", {})
-    folders.finish(tmp_path / "b", {"test_error": 0.5}, {}, 0)
+    folders.finish(tmp_path / "b", {"test_error": 0.5}, {}, "")
     text = (tmp_path / "b" / "result.json").read_text()
     (tmp_path / "b" / "result.json").write_text(text[:-4])
     assert not folders.is_done(tmp_path / "b")

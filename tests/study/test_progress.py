@@ -55,7 +55,11 @@ def seconds(plan):
 
 def left(line):
     found = re.search(r"about (?:(\d+) h )?(?:(\d+) min )?(?:(\d+) s )?left in all", line)
-    return None if found is None else sum(int(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1)))
+    return (
+        None
+        if found is None
+        else sum(int(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+    )
 
 
 def simulate(clock, plans, stored=0, start=0):

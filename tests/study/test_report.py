@@ -14,8 +14,8 @@ from jaxdl.study.runs import Run
 COLUMNS = ("test_error_before", "test_error", "train_error", "validation_error")
 VARIANTS = ("random-2", "denoising-2-50labels", "lost-1")
 TUNE = {"learning_rate": (0.1, 0.3, 1.0), "pretrain_learning_rate": (0.01, 0.03)}
+COMMAND = "python -m experiments.some_study --seeds=3"
 ENVIRONMENT = {
-    "command": "python -m experiments.some_study --seeds=3",
     "git_commit": "abc123",
     "python": "3.11.2",
     "packages": {"jax": "1.2.3", "numpy": "4.5.6"},
@@ -42,8 +42,8 @@ def results(tmp_path):
         if run.variant == "random-2":
             del metrics["test_error_before"]
         folder = folders.run_folder(tmp_path, run)
-        folders.begin(folder, {})
-        folders.finish(folder, metrics, {}, 5 if (run.variant, run.seed) == ("lost-1", 1) else 0)
+        folders.begin(folder, {"environment": ENVIRONMENT})
+        folders.finish(folder, metrics, {}, "deep at step 5" if (run.variant, run.seed) == ("lost-1", 1) else "")
     return Results(tmp_path, runs, TUNE, ("validation_error", "min"))
 
 
@@ -55,7 +55,7 @@ def mean_and_half(values):
 
 
 def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
-    text = report.markdown("A study", results, COLUMNS, ["error_by_depth"], ENVIRONMENT, False)
+    text = report.markdown("A study", results, COLUMNS, ["An own note."], ["error_by_depth"], COMMAND)
     lines = text.splitlines()
     assert lines[0] == "# A study"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
@@ -75,22 +75,25 @@ def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
     assert body["lost-1"][0] == "2 of 3"
     assert "lost-1 (1 diverged, 0 failed)" in text
     assert "![error_by_depth](figures/error_by_depth.png)" in text
-    for fact in ("python -m experiments.some_study --seeds=3", "abc123", "jax 1.2.3", "numpy 4.5.6", "CPU_1"):
+    assert "- An own note." in lines
+    for fact in (COMMAND, "abc123", "jax 1.2.3", "numpy 4.5.6", "CPU_1"):
         assert fact in text
 
 
 def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results):
-    notes = " ".join(report.notes(results))
+    notes = " ".join(report.notes(results, []))
     assert "learning_rate chosen from 0.1, 0.3, 1 by the mean validation error." in notes
     (extended,) = re.findall(r"\(random-2\): extend it with --config\.tune\.learning_rate=(\S+)", notes)
     values = [float(value) for value in extended.split(",")]
-    assert {0.1, 0.3, 1.0} < set(values) and max(values) > 1.0 and values == sorted(values)
+    assert {0.1, 0.3, 1.0} < set(values) and max(values) > 1.0
+    assert values == sorted(values) and min(values) == 0.1  # no variant was best at the low end
 
 
 def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(results, capsys):
     columns = COLUMNS[1:]
-    report.print_table(results, columns)
+    report.print_table(results, columns, ["An own note."])
     lines = capsys.readouterr().out.splitlines()
+    assert "An own note." in lines
     assert max(map(len, lines)) <= 100
     for variant in VARIANTS:
         (line,) = [line for line in lines if line.strip().startswith(variant + " ")]
@@ -99,7 +102,7 @@ def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(resu
 
 
 def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
-    report.print_table(results, (*COLUMNS, "validation_error", "test_error"))
+    report.print_table(results, (*COLUMNS, "validation_error", "test_error"), [])
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text  # rich's sign for what it left out

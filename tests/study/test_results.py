@@ -20,7 +20,7 @@ def make_run(variant, rate, noise, seed):
     return Run(variant, seed, {}, {"rate": rate, "noise": noise, "other": 0.5}, f"{variant}{rate}{noise}")
 
 
-def store(workdir, run, metrics, diverged=0):
+def store(workdir, run, metrics, diverged=""):
     folder = folders.run_folder(workdir, run)
     folders.begin(folder, {})
     folders.finish(folder, metrics, {}, diverged)
@@ -33,7 +33,7 @@ def grid(workdir, validation, test=None, tune=TUNE, select=("validation_error", 
         key = (run.hyper["rate"], run.hyper["noise"], run.seed)
         value = validation(*key)
         metrics = {select[0]: value, "test_error": test(*key) if test else 0.5}
-        store(workdir, run, {} if value is None else metrics, diverged=7 if value is None else 0)
+        store(workdir, run, {} if value is None else metrics, diverged="deep at step 7" if value is None else "")
     return Results(workdir, runs, tune, select)
 
 
@@ -116,7 +116,7 @@ def test_what_is_not_tuned_is_no_point_and_has_no_edge(tmp_path):
 def test_runs_that_failed_or_never_ended_are_counted(tmp_path):
     runs = [make_run("v", 0.1, 0.2, seed) for seed in range(5)]
     store(tmp_path, runs[0], {"validation_error": 0.1, "test_error": 0.2})
-    store(tmp_path, runs[1], {}, diverged=3)
+    store(tmp_path, runs[1], {}, diverged="deep at step 3")
     folders.begin(folders.run_folder(tmp_path, runs[2]), {})
     folders.begin(folders.run_folder(tmp_path, runs[3]), {})
     folders.fail(folders.run_folder(tmp_path, runs[3]), "ValueError()")
@@ -144,11 +144,13 @@ def test_results_csv_holds_every_point_and_every_bit(tmp_path):
     expected = []
     for number, run in enumerate(runs):
         if number == 5:
-            store(tmp_path, run, {}, diverged=3)
+            store(tmp_path, run, {}, diverged="deep at step 3")
             continue
         values = dict(zip(names, np.roll(AWKWARD, number).tolist(), strict=True))
         store(tmp_path, run, values)
-        expected += [("study", run.variant, run.hash, str(run.seed), name, values[name].hex()) for name in names]
+        expected += [
+            ("study", run.variant, run.hash, str(run.seed), name, values[name].hex()) for name in sorted(names)
+        ]
     text = Results(tmp_path, runs, TUNE, ("test_0", "min")).csv("study")
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == ["study", "variant", "hash", "seed", "metric", "value"]

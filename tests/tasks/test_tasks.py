@@ -256,11 +256,18 @@ def test_cross_entropy_of_values_outside_the_unit_interval_is_refused():
 )
 def test_strengths_without_a_meaning_are_refused(changes, message):
     if message is None:
-        check_strengths(OFF | changes)
+        check_strengths(OFF | changes, "sigmoid")
         return
     with pytest.raises(UserError) as error:
-        check_strengths(OFF | changes)
+        check_strengths(OFF | changes, "sigmoid")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("unit", ["relu", "linear"])
+def test_the_sparsity_penalty_is_refused_where_activations_are_unbounded(unit):
+    check_strengths(OFF, unit)
+    with pytest.raises(UserError, match=f"not possible with {unit} units"):
+        check_strengths(OFF | {"sparsity_weight": 1.0, "sparsity_target": 0.1}, unit)
 
 
 # Classification

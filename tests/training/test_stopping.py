@@ -9,7 +9,9 @@ import jax
 import pytest
 
 from jaxdl.training import checkpoints
+from jaxdl.training.program import SPLITS
 from jaxdl.training.stopping import Interrupted, Requests
+from jaxdl.training.trainer import Trainer
 
 OPTIONS = {"evaluations": 7, "patience": 3, "average": 0.5}
 
@@ -158,6 +160,25 @@ def test_a_signal_as_the_last_run_ends(bench, straight, same):
     assert bench.rows == straight.rows
 
 
+def test_a_signal_while_the_end_is_measured(bench, straight, same, monkeypatch):
+    """The first of two runs is measured when it arrives: what was trained is saved, and measured anew."""
+    requests, measure = Requests(), Trainer._measure
+
+    def interrupted(self, *arguments):
+        if arguments[5] is SPLITS:  # what is measured: all splits at the end, validation before
+            requests._answer(signal.SIGTERM, None)
+        return measure(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_measure", interrupted)
+        with pytest.raises(Interrupted):
+            launch(bench, requests=requests, progress=lambda _: None)
+    assert not any(notes["finished"] for notes in map(checkpoints.newest_notes, (bench.folder / "fit").iterdir()))
+    same(launch(bench), straight.fitted)
+    assert bench.told[0].work == straight.fitted.steps[:2].sum()
+    assert bench.rows == straight.rows
+
+
 class PowerCut(Exception):
     """Nothing is saved any more."""
 
@@ -187,7 +208,7 @@ def test_checkpoints_follow_the_clock(bench, monkeypatch):
         save(folder, step, *rest)
 
     monkeypatch.setattr(checkpoints, "save", note)
-    for seconds, expected in ((1e9, [4]), (0.0, [0, 1, 2, 3, 4])):
+    for seconds, expected in ((1e9, [5]), (0.0, [0, 1, 2, 3, 5])):  # the end stands one beyond its step
         steps.clear()
         runs = bench.make_runs([1, 2], **bench.HYPER)
         settings = {"checkpoint_seconds": seconds, "call_seconds": 0.0, "place": str(seconds)}

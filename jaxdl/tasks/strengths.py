@@ -1,0 +1,23 @@
+"""Which strengths of corruption and sparsity make sense. Needs no jax, so that mistakes are told at once."""
+
+from jaxdl.errors import UserError
+
+UNBOUNDED_UNITS = ("relu", "linear")
+
+
+def check_strengths(hyper: dict[str, float], unit: str) -> None:
+    """UserError for strengths that `reconstruct` has no meaning for.
+
+    Those are shares and targets outside [0, 1], and a sparsity penalty on units whose activation is unbounded.
+    """
+    if hyper["sparsity_weight"] > 0 and unit in UNBOUNDED_UNITS:
+        raise UserError(
+            f"hyper.sparsity_weight={hyper['sparsity_weight']} is not possible with {unit} units: the KL penalty "
+            "compares shares of the time, as sigmoid and tanh units give them"
+        )
+    for name in ("masking", "salt_pepper", "sparsity_target"):
+        if not 0 <= hyper[name] <= 1:
+            raise UserError(f"hyper.{name}={hyper[name]} is not possible: valid is 0 to 1")
+    if hyper["sparsity_weight"] > 0 and hyper["sparsity_target"] in (0, 1):
+        target = hyper["sparsity_target"]
+        raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
