@@ -268,7 +268,8 @@ def finished(bench, straight):
     runs, fitted, rows, folder = straight
     shutil.copytree(folder, bench.folder, dirs_exist_ok=True)
     (chunk,) = (bench.folder / "fit").iterdir()
-    assert sorted(path.name for path in chunk.iterdir()) == ["00000004", "00000006"]  # the end stands one beyond its step
+    # The end stands one beyond its step.
+    assert sorted(path.name for path in chunk.iterdir()) == ["00000004", "00000006"]
     return runs, fitted, rows, chunk
 
 
