@@ -68,8 +68,7 @@ def epoch() -> None:
     @jax.jit
     def scan(state: Any, run: Any, train: Any) -> Any:
         def body(state: Any, number: Any) -> tuple[Any, Any]:
-            state = step(state, source.batch(train, run, number), run)
-            return state, state.loss
+            return step(state, source.batch(train, run, number), run)
 
         return jax.lax.scan(body, state, jnp.arange(steps, dtype=jnp.uint32))
 

@@ -69,13 +69,13 @@ def make_init(name: str, task: Any, optimizer: Callable, source: Any, average: f
 
 
 def make_step(name: str, task: Any, optimizer: Callable, average: float = 0.0) -> Callable:
-    """step(state, batch, run) -> State: one update.
+    """step(state, batch, run) -> State, {name: value}: one update, and the metrics of its batch.
 
     optimizer: hyper -> optax.GradientTransformation, built here, inside the traced step, so that no value of
     `hyper` is baked into the program. average: decay of the moving average of the parameters, 0 for none.
     """
 
-    def step(state: State, batch: Any, run: Run) -> State:
+    def step(state: State, batch: Any, run: Run) -> tuple[State, dict[str, Array]]:
         step_key = key(name, run, STEP, state.step)
 
         def objective(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
@@ -92,15 +92,15 @@ def make_step(name: str, task: Any, optimizer: Callable, average: float = 0.0) -
             value_fn=batches.whole(lambda params: objective(params)[0]),
         )
         params = optax.apply_updates(state.params, updates)
-        return State(
+        state = state._replace(
             step=state.step + jnp.uint32(1),
             params=params,
             model_state=model_state,
             optimizer_state=optimizer_state,
             average=optax.incremental_update(params, state.average, 1 - average) if average else None,
-            metrics={metric: state.metrics[metric] + value for metric, value in ({"loss": loss} | metrics).items()},
             loss=loss,
         )
+        return state, {"loss": loss} | metrics
 
     return step
 
@@ -109,7 +109,8 @@ def make_advance(name: str, task: Any, optimizer: Callable, source: Any, average
     """advance(state, run, data, until, log_every) -> State: steps until `until`, or until the loss is not finite.
 
     `until` is a value, so chunk ends, early stopping and longer training never make a new program; cutting
-    the work anywhere changes no bit. The sums of the metrics start anew at every multiple of `log_every`.
+    the work anywhere changes no bit. State.metrics sums the metrics of the steps, and starts anew at every
+    multiple of `log_every`: part of the state, so that an interruption loses none.
     """
     one_step = make_step(name, task, optimizer, average)
 
@@ -119,8 +120,9 @@ def make_advance(name: str, task: Any, optimizer: Callable, source: Any, average
 
         def body(state: State) -> State:
             fresh = state.step % log_every == 0
-            metrics = {metric: jnp.where(fresh, jnp.float32(0), total) for metric, total in state.metrics.items()}
-            return one_step(state._replace(metrics=metrics), source.batch(data, run, state.step), run)
+            sums = {metric: jnp.where(fresh, jnp.float32(0), total) for metric, total in state.metrics.items()}
+            state, metrics = one_step(state, source.batch(data, run, state.step), run)
+            return state._replace(metrics={metric: total + metrics[metric] for metric, total in sums.items()})
 
         return jax.lax.while_loop(going, body, state)
 

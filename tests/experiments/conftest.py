@@ -112,7 +112,8 @@ def stopped(folder):
     seen["SIGTERM"] = interrupt(*command, number=signal.SIGTERM, when=training, meanwhile=second_launcher)
     seen["saved"] = [path.name for path in checkpoints(workdir, "autoencoder_layer1")]
     seen["before"] = content("autoencoder_layer1")
-    seen["full disk"] = launch(*command, EVERY_CALL, limit=60_000)
+    # Room for programs in the compile cache and for rows of metrics, but not for a checkpoint.
+    seen["full disk"] = launch(*command, EVERY_CALL, limit=100_000)
     seen["after"] = content("autoencoder_layer1")
     seen["SIGINT"] = interrupt(
         *command, EVERY_CALL, number=signal.SIGINT, when=lambda: len(checkpoints(workdir, "depth2")) == 2

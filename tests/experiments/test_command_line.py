@@ -149,39 +149,38 @@ def test_a_key_in_a_config_of_ones_own_that_means_nothing(line, bad, nearest, tm
     assert list(tmp_path.iterdir()) == [own]
 
 
-@pytest.mark.parametrize("below", ["", "/below"])
-def test_a_workdir_that_cannot_be_written(below, tmp_path):
+def test_a_workdir_that_cannot_be_written(tmp_path):
     """The tests may run as root, whom no permission stops: a file is in the way."""
     (tmp_path / "file").write_text("mine")
-    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}/file{below}"))
-    assert f"--workdir={tmp_path}/file{below} can't be written" in line
+    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}/file/below"))
+    assert f"--workdir={tmp_path}/file/below can't be written" in line
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_disk_that_is_full_before_anything_is_saved(tmp_path):
-    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}", limit=1000))
+    no_cache = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # or it would hold half a program for ever after
+    line = complaint(launch(GREEDY, *TINY, f"--workdir={tmp_path}", limit=1000, **no_cache))
     assert str(tmp_path) in line and "Make room and repeat the command" in line
 
 
 def test_a_dry_run_trains_nothing_and_makes_no_folder(tmp_path):
-    done = launch(GREEDY, "--config=configs/greedy_pretraining.py:full", f"--workdir={tmp_path}/new", "--list")
+    done = launch(GREEDY, f"--workdir={tmp_path}/new", "--list")
     assert (done.code, done.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
     lines = done.out.splitlines()
     assert max(map(len, lines)) <= 100
-    # 6 kinds at 5 depths and 5 of them with 3 numbers of labels; 4 learning rates, 10 seeds
-    assert f"{45 * 4 * 10} runs of 45 variants" in lines[0]
+    # 3 kinds at 4 depths and with 2 numbers of labels; 4 learning rates, 10 seeds
+    assert f"{18 * 4 * 10} runs of 18 variants" in lines[0]
     rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 6}
-    assert rows["autoencoder_layer1"][:4] == ["30", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
-    assert rows["depth5"][:4] == ["240", "3,000", f"{5 * (64 * 64 + 64) + 650:,}", "1"]
-    assert len(rows) == 1 + 15 + 5 + 3
+    assert rows["autoencoder_layer1"][:4] == ["20", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
+    assert rows["depth4"][:4] == ["120", "3,000", f"{4 * (64 * 64 + 64) + 650:,}", "1"]
+    assert len(rows) == 1 + 4 + 4 + 2
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_list_can_name_any_subset(name, tmp_path):
-    done = launch(f"experiments.{name}", f"--config=configs/{name}.py:smoke", "--only=random*", "--list", "--seeds=7")
+def test_a_dry_run_of_a_subset(tmp_path):
+    done = launch("experiments.deep_autoencoder", "--only=random*", "--list", "--seeds=7", f"--workdir={tmp_path}/new")
     assert (done.code, done.err) == (0, "")
-    assert "random" in done.out and "pretrained" not in done.out and "sparse" not in done.out
+    assert "random" in done.out and "pretrained" not in done.out and "layer1" not in done.out
     assert " 7 seeds " in done.out.splitlines()[0]
 
 

@@ -148,7 +148,8 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch,
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 
     Of `compare`, all kinds at depth 2 with the most labels: deeper layers are trained by the same code, and were
-    shape-evaluated above; compiling them all takes minutes.
+    shape-evaluated above; compiling them all takes minutes. Principal components of MNIST's 784 values are left out:
+    they take seconds, no steps, and those of digits are compared with a reference in test_smoke.py.
     """
     study, values = study_of(name), one_run_each(values_of(name, preset))
     labels = ()
@@ -162,8 +163,8 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch,
         if section.get("steps") or section.get("epochs"):
             section |= {"steps": 2, "epochs": 0.0}
     replace_mnist(monkeypatch, train + 40, 30)
-    results = run_study(study, values, tmp_path, "", False, "the command", Requests())
-    variants = list(study.variants(Config(values)))
+    variants = [name for name in study.variants(Config(values)) if name != "pca" or values["data"]["name"] == "digits"]
+    results = run_study(study, values, tmp_path, ",".join(variants), False, "the command", Requests())
     assert [row.variant for row in results.rows] == variants
     for row in results.rows:
         assert (len(row.runs), row.diverged, row.failed) == (1, 0, 0)
