@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -142,8 +143,17 @@ def test_every_key_of_a_recipe_is_read(name, evaluated):
     assert set.union(*unread) <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
 
+@pytest.fixture
+def quick_compilation():
+    """Two steps are over before an optimised program is compiled."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 # The smoke presets run as they are, from the command line (test_smoke.py).
 @pytest.mark.parametrize(("name", "preset"), [pair for pair in PRESETS if pair[1] != "smoke"], ids=lambda value: value)
+@pytest.mark.usefixtures("quick_compilation")
 def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, capsys):
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 

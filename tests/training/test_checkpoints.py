@@ -188,41 +188,43 @@ def test_the_same_step_again(three, same):
 
 
 FULL_DISK = """
-import json, resource, sys
+import resource, sys
 from pathlib import Path
 import numpy as np
 from jaxdl.errors import UserError
 from jaxdl.training import checkpoints
 
-folder, size, looks_free = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
-if looks_free:
-    checkpoints._check_room = lambda path, size: None
+tree = {"large": np.random.default_rng(0).normal(size=10_000), "small": np.zeros(1)}
 before = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # writes fail as they do on a full disk
-try:
-    checkpoints.save(folder, 400, {"large": np.random.default_rng(0).normal(size=10_000), "small": np.zeros(1)}, {})
-except UserError as error:
-    print(error)
+for folder, size in zip(sys.argv[1:], (50_000, 100, 50_000)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # writes fail as they do on a full disk
+    try:
+        checkpoints.save(Path(folder), 400, tree, {})
+    except UserError as error:
+        print(error)
+    print("next", file=sys.stderr, flush=True)
+    checkpoints._check_room = lambda path, size: None
 """
 
 
-@pytest.mark.parametrize(("size", "looks_free"), [(50_000, False), (100, True), (50_000, True)])
-def test_full_disk(three, size, looks_free):
+def test_full_disk(saved, tmp_path):
     """Seen before the first write; or, where the room goes meanwhile, by whichever file finds none.
 
-    The largest size is enough for all but the array, which tensorstore's threads write.
+    The larger size is enough for all but the array, which tensorstore's threads write.
     """
-    command = [sys.executable, "-c", FULL_DISK, str(three), str(size), str(looks_free)]
+    seen, *found = folders = [shutil.copytree(saved, tmp_path / name) for name in ("seen", "metadata", "array")]
+    command = [sys.executable, "-c", FULL_DISK, *map(str, folders)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert line.startswith(f"could not save step 400 in {three}: ")
-    assert "File too large; checkpoints that stay: 00000020, 00000300." in line
-    assert restore(three) == (300, [])
-    if not looks_free:  # else threads that still write may leave an unfinished folder
-        assert done.stderr == ""
-        assert sorted(path.name for path in three.iterdir()) == ["00000020", "00000300"]
+    for folder, line in zip(folders, done.stdout.splitlines(), strict=True):
+        assert line.startswith(f"could not save step 400 in {folder}: ")
+        assert "File too large; checkpoints that stay: 00000020, 00000300." in line
+        assert restore(folder) == (300, [])
+    assert done.stderr.startswith("next\n")
+    assert sorted(path.name for path in seen.iterdir()) == ["00000020", "00000300"]
+    for folder in found:  # threads that still write may leave a folder without a manifest
+        assert {path.name for path in folder.iterdir()} - {"00000400"} == {"00000020", "00000300"}
 
 
 def no_room(path, text):

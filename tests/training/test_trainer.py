@@ -65,7 +65,8 @@ def test_padding_never_trains(bench, monkeypatch):
             super()._look(state)
 
     monkeypatch.setattr(fitting, "Trainer", Spy)
-    bench.fit(bench.noisy, bench.make_runs([1, 2, 3], **bench.HYPER), 4, devices=2, call_seconds=0.0)
+    runs, options = bench.make_runs([1, 2, 3], **bench.HYPER), {"average": 0.5}
+    bench.fit(bench.noisy, runs, 4, options=options, devices=2, call_seconds=0.0)
     assert steps == [[step, step, step, 0] for step in range(5)]
 
 
@@ -81,10 +82,10 @@ def test_all_runs_diverge(bench):
 def test_early_stopping(bench, close, metric, direction, patience):
     """Against a plain reading of each run's whole curve: the last step, and the parameters of the best evaluation."""
     runs = bench.make_runs([1, 2, 3, 4, 5], **SPEEDS)
-    bench.fit(bench.classify, runs, 40, options={"evaluations": 13}, place="whole")
+    bench.fit(bench.classify, runs, 40, options={"evaluations": 13}, runs_at_once=3, place="whole")
     curves = {number: [row[metric] for _, row in rows] for number, rows in bench.rows.items()}
     options = {"evaluations": 13, "patience": patience, "select": (metric, direction)}
-    fitted = bench.fit(bench.classify, runs, 40, options=options, place="stopped")
+    fitted = bench.fit(bench.classify, runs, 40, options=options, runs_at_once=3, place="stopped")
     ends = set()
     for number in range(5):
         hyper = {"learning_rate": SPEEDS["learning_rate"][number], "momentum": SPEEDS["momentum"][number]}
