@@ -95,7 +95,7 @@ def spread() -> None:
     """8 runs in one program on all devices, against the same 8 one after another on one device."""
     import jax
 
-    for name, hidden, batch_size, steps in (("digits", 64, 32, 3000), ("mnist", 256, 128, 1000)):
+    for name, hidden, batch_size, steps in (("digits", 64, 32, 10000), ("mnist", 256, 128, 1000)):
         one_by_one = eight_runs(name, hidden, batch_size, steps, jax.devices()[:1], 1)
         together = eight_runs(name, hidden, batch_size, steps, jax.devices(), 8)
         ratio(f"8 runs one by one / spread over {len(jax.devices())} devices, {name}", one_by_one, together)
