@@ -24,8 +24,8 @@ EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 TINY = (
     "--config=configs/greedy_pretraining.py:smoke",
     "--config.model.hidden=8",
-    "--config.steps=6000",
-    "--config.pretrain.steps=6000",
+    "--config.steps=12000",
+    "--config.pretrain.steps=12000",
     "--config.evaluations=12",
     "--config.tune.learning_rate=0.3",
     "--config.compare.kinds=('random', 'denoising')",
