@@ -24,7 +24,10 @@ def get_config(preset="default"):
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
     config.seeds = 10
-    config.data = dict(name="digits", dir="", train=1200, validation=200, order="seed")
+    config.data = dict(
+        name="digits", dir="", train=1200, validation=200, order="seed", normalise="unit",
+        image_folder=dict(size=28, colour=False), csv=dict(label="label"),
+    )  # fmt: skip
     config.batch_size = 40
     config.model = dict(widths=(100, 50, 25, 8), initialisation="glorot_uniform")
     config.hyper = dict(
@@ -41,7 +44,8 @@ def get_config(preset="default"):
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
     config.runtime = dict(
-        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False
+        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
+        device_gigabytes=2.0, workers=0,
     )
     if preset == "smoke":
         config.seeds = 2

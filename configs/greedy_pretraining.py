@@ -26,7 +26,10 @@ def get_config(preset="default"):
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
     config.seeds = 10
-    config.data = dict(name="digits", dir="", train=1200, validation=200, order="seed")
+    config.data = dict(
+        name="digits", dir="", train=1200, validation=200, order="seed", normalise="unit",
+        image_folder=dict(size=28, colour=False), csv=dict(label="label"),
+    )  # fmt: skip
     config.batch_size = 32
     config.compare = dict(
         kinds=("random", "sparse", "denoising"), depths=(1, 2, 3, 4), labels=(10, 50), labelled_depth=2
@@ -45,7 +48,8 @@ def get_config(preset="default"):
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
     config.runtime = dict(
-        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False
+        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
+        device_gigabytes=2.0, workers=0,
     )
     if preset == "smoke":
         config.seeds = 2

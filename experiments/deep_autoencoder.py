@@ -31,6 +31,11 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """Pretrain the layers, unroll them into one network, and train it to reconstruct its input."""
     jaxdl.tasks.check_strengths(config.hyper.as_dict(), "sigmoid")
+    if not source.normalisation.bounded:
+        raise jaxdl.errors.UserError(
+            f"data.normalise={config.data.normalise} is not possible here: cross-entropy needs values in [0, 1], "
+            "as unit and binarised give them"
+        )
     starts = runs.setting("start")
     linear = runs.where(starts == "pca")
     if len(linear):
@@ -139,8 +144,8 @@ def pca_errors(model: Any, images: np.ndarray) -> np.ndarray:
 
 def flat(source: Any, split: str) -> np.ndarray:
     """The images of a split as float64 [N, inputs] in [0, 1]."""
-    images = source.data[split]["image"]
-    return images.reshape(len(images), -1) * np.float64(source.scale)
+    images = np.asarray(source.images(np.asarray(source.data[split]["image"])), np.float64)
+    return images.reshape(len(images), -1)
 
 
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         _, output = deep_network(config, source).apply({"params": params}, images.astype(np.float32))
         guesses[variant] = np.asarray(jax.nn.sigmoid(output))
         curves[variant] = results.band(row, "deep", "validation_squared_error")
-    rows = {label: guess.reshape(-1, *shape).mean(axis=-1) for label, guess in guesses.items()}
+    rows = {label: draw.pictures(guess, shape) for label, guess in guesses.items()}
     drawn = {"reconstructions": draw.rows(rows, f"{config.model.widths[-1]} numbers an image")}
     curves = {label: curve for label, curve in curves.items() if curve[0]}
     if curves:

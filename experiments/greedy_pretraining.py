@@ -149,7 +149,7 @@ def pretrain_layer(
         network = jaxdl.models.MLP((model.hidden,), source.classes, model.unit, model.initialisation)
         task = jaxdl.tasks.classify(network, (size,))
     else:
-        bounded = first or model.unit == "sigmoid"
+        bounded = source.normalisation.bounded if first else model.unit == "sigmoid"
         objective = pretraining.objective if bounded else "squared_error"
         task = jaxdl.tasks.reconstruct(autoencoder(config, size, kind), size, objective, bounded=bounded)
     steps = jaxdl.training.duration(pretraining, source.steps_per_epoch, "pretrain.")
@@ -222,13 +222,11 @@ def fine_tune(
 def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any:
     """The source as the layers of `layers(run)`, each {"kernel", "bias"}, hand it on: computed once for each run."""
 
-    def prepare(run: dict, name: str, split: dict) -> dict:
-        if source.prepare:
-            split = source.prepare(run, name, split)
+    def prepare(run: dict, split: dict) -> dict:
         hidden = source.images(split["image"]).reshape(len(split["label"]), -1)  # [N, inputs]
         for layer in layers(run):
             hidden = jaxdl.models.unit(unit)(hidden @ layer["kernel"] + layer["bias"][None, :])
-        return {"image": hidden, "label": split["label"]}
+        return split | {"image": hidden}
 
     return source._replace(prepare=prepare)
 
@@ -302,8 +300,9 @@ def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dic
     import jax
 
     shape = source.data["test"]["image"].shape[1:]
-    images = np.asarray(source.data["test"]["image"][:12], np.float32) * np.float32(source.scale)  # [12, h, w, c]
-    filters, reconstructions = {}, {"test image": images.mean(axis=-1)}
+    images = source.images(source.data["test"]["image"][:12])  # [12, h, w, c]
+    draw = jaxdl.study.figures
+    filters, reconstructions = {}, {"test image": draw.pictures(images, shape)}
     for kind in config.compare.kinds:
         start = KINDS[kind]["start"]
         row = next((row for row in results.rows if row.variant.startswith(f"{kind}-")), None)
@@ -313,11 +312,11 @@ def layer_pictures(config: Any, source: Any, results: Any, fit: Callable) -> dic
         _, fitted = pretrain_layer(config, source, stack, [], start, fit)
         params = jax.tree.map(lambda leaf: leaf[0], fitted.params)
         kernel = params[first_layer(start)]["kernel"]
-        filters[kind] = kernel.T[:50].reshape(-1, *shape).mean(axis=-1)  # [in, H] -> [50, h, w]
+        filters[kind] = draw.pictures(kernel.T[:50], shape)  # [in, H] -> [50, h, w]
         if start != "supervised":
             _, output = autoencoder(config, inputs(source), start).apply({"params": params}, images)
-            reconstructions[kind] = np.asarray(jax.nn.sigmoid(output)).reshape(-1, *shape).mean(axis=-1)
-    draw = jaxdl.study.figures
+            bounded = source.normalisation.bounded
+            reconstructions[kind] = draw.pictures(jax.nn.sigmoid(output) if bounded else output, shape)
     drawn = {"filters": draw.tiles(filters, symmetric=True)} if filters else {}
     if len(reconstructions) > 1:
         drawn["reconstructions"] = draw.rows(reconstructions, "Reconstructions by the first layer")

@@ -1,93 +1,172 @@
 """One call for every data set: `load(config.data, config.batch_size)`."""
 
 import hashlib
-from typing import Any
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data import order
-from jaxdl.data.source import Arrays, Source, Split
+from jaxdl.data import normalisation, tfds
+from jaxdl.data.source import Arrays, Source
+from jaxdl.data.splits import split
 from jaxdl.errors import UserError, unknown
 
-EMBEDDED = ("digits",)
-TFDS = ("mnist", "fashion_mnist", "cifar10")
 ORDERS = ("seed", "shared")
 
 
-def load(settings: Any, batch_size: int) -> Source:
+class Set(NamedTuple):
+    """A data set that can be loaded by name.
+
+    line: what it is; read: settings -> Arrays, see `load` for the settings
+    where: (name, TFDS folder) -> where it comes from, as things are now
+    """
+
+    line: str
+    read: Callable[[Any], Arrays]
+    where: Callable[[str, str], str]
+
+
+def load(settings: Any, batch_size: int, device_bytes: float = math.inf, workers: int = 0) -> Source:
     """The source that `settings` names, split into train, validation and test.
 
-    settings: attributes `name`, `dir` (a TFDS folder; '' looks in $TFDS_DATA_DIR), `train` and `validation`
-    (numbers of examples; 0 for train: all that is left) and `order` ("seed" or "shared"). Sets without an
-    official test split give what remains as test. Raises UserError for whatever does not fit together.
+    settings: attributes
+        name                 a key of SETS, or a set that TFDS prepared, as TFDS spells it
+        dir                  where the set lies: a TFDS folder, the authors' own files, a user's folder or file
+        train, validation    numbers of examples, see `splits.split`; 0 and 0 leave it to the set
+        order                "seed" or "shared"
+        normalise            one of `normalisation.KINDS`
+        image_folder         attributes `size` (pixels a side) and `colour`
+        csv                  attribute `label`, the column that holds the class
+    device_bytes: a set larger than this stays on the host and is streamed, by `workers` processes
+
+    Raises UserError for whatever does not fit together.
     """
-    name, folder, train, validation = settings.name, settings.dir, settings.train, settings.validation
     if settings.order not in ORDERS:
         raise unknown("data.order", settings.order, ORDERS)
-    if name in EMBEDDED:
-        arrays = _digits()
-    elif name in TFDS:
-        from jaxdl.data import tfds
-
-        arrays = tfds.read(name, folder)
-    else:
-        raise unknown("dataset", name, EMBEDDED + TFDS)
-    data = split(name, arrays, train, validation)
+    arrays = read(settings)
+    name = settings.name
+    data = split(name, arrays, settings.train, settings.validation)
     size = len(data["train"]["label"])
     if not 0 < batch_size <= size:
         raise UserError(f"batch_size={batch_size} is not possible: valid is 1 to {size}, the training split of {name}")
-    return Source(name, data, arrays.classes, arrays.scale, arrays.fingerprint, batch_size, settings.order)
-
-
-def split(name: str, arrays: Arrays, train: int, validation: int) -> dict[str, Split]:
-    """Train, validation and test, disjoint and stratified; the same examples in every process and on every machine.
-
-    Validation is carved from the official training split; where there is no official test split, the test
-    split is what train and validation leave over.
-    """
-    pool = arrays.splits["train"]
-    size = len(pool["label"])
-    official_test = "test" in arrays.splits
-    if validation < 1:
-        raise UserError(f"data.validation={validation} is not possible: tuning needs at least one example")
-    train = train or size - validation
-    left = size - train - validation
-    if train < 1 or left < 0 or (left < 1 and not official_test):
+    total = sum(rows.nbytes for part in data.values() for rows in part.values())
+    streamed = total > device_bytes
+    if streamed and settings.order != "shared":
         raise UserError(
-            f"data.train={train} and data.validation={validation} do not fit {name}: it has {size} examples"
-            + ("" if official_test else ", of which the test split needs at least one")
+            f"{name} has {total / 1e9:.3g} GB, more than runtime.device_gigabytes={device_bytes / 1e9:.3g}, so it is "
+            "streamed, in one order for all runs: set --config.data.order=shared, or allow more gigabytes"
         )
-    rows = stratified(np.asarray(pool["label"]))
-    parts = {"validation": rows[:validation], "train": rows[validation : validation + train]}
-    data = {part: {key: values[np.sort(index)] for key, values in pool.items()} for part, index in parts.items()}
-    if official_test:
-        data["test"] = arrays.splits["test"]
-    else:
-        data["test"] = {key: values[np.sort(rows[validation + train :])] for key, values in pool.items()}
-    return data
+    if workers < 0:
+        raise UserError(f"workers={workers} is not possible: valid is 0 or more")
+    if not streamed:
+        data = {part: {key: np.asarray(rows) for key, rows in values.items()} for part, values in data.items()}
+    normalise = normalisation.fit(settings.normalise, data["train"]["image"], arrays.scale)
+    return Source(
+        name, data, arrays.names, normalise, arrays.fingerprint, batch_size, settings.order, streamed, workers
+    )
 
 
-def stratified(labels: np.ndarray) -> np.ndarray:
-    """A shuffled order of [0, N) whose every prefix holds the classes in proportion.
-
-    To within one example a class where the classes are about equally large; where they are not, to within half
-    as many examples as there are classes. Shuffled, because files are often sorted (scikit-learn's digits by
-    writer).
-    """
-    place = np.empty(len(labels))
-    shuffled = order.index(0, 0, np.arange(len(labels), dtype=np.uint32), len(labels))
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.argsort(place, kind="stable")
+def read(settings: Any) -> Arrays:
+    """The set as it is stored, with its official splits; see `load` for the settings."""
+    # The keys that other sets read count as read too: they are part of every config.
+    _ = settings.image_folder.size, settings.image_folder.colour, settings.csv.label, settings.dir
+    if settings.name in SETS:
+        return SETS[settings.name].read(settings)
+    if settings.name in tfds.prepared(settings.dir):
+        return tfds.read(settings.name, settings.dir)
+    raise unknown("dataset", settings.name, [*SETS, *sorted(set(tfds.prepared(settings.dir)) - set(SETS))])
 
 
-def _digits() -> Arrays:
-    """The 1,797 real 8x8 images that scikit-learn ships (UCI optical recognition of handwritten digits)."""
+def _digits(settings: Any) -> Arrays:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     image = digits.images.astype(np.uint8)[..., None]  # [1797, 8, 8, 1], values 0..16
     label = digits.target.astype(np.int32)
     fingerprint = hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest()[:16]
-    return Arrays({"train": {"image": image, "label": label}}, 10, 1 / 16, fingerprint)
+    return Arrays({"train": {"image": image, "label": label}}, tuple("0123456789"), 1 / 16, fingerprint)
+
+
+def _rendered_digits(settings: Any) -> Arrays:
+    from jaxdl.data import rendered_digits
+
+    return rendered_digits.read()
+
+
+def _published(settings: Any) -> Arrays:
+    """A set that its authors publish as raw files: those, or TFDS's copy of it, wherever it is; else a download.
+
+    The order is canonical, so that the splits are the same whichever form was found.
+    """
+    from jaxdl.data import downloads, raw
+
+    name, folder = settings.name, settings.dir
+    if name in tfds.prepared(folder):
+        return tfds.read(name, folder, canonical=True)
+    reader = raw.cifar if name.startswith("cifar") else raw.idx
+    return reader(Path(folder).expanduser() if folder else downloads.fetch(name), name, canonical=True)
+
+
+def _raw(settings: Any) -> Arrays:
+    from jaxdl.data import raw
+
+    reader = {"idx": raw.idx, "cifar_binary": raw.cifar}[settings.name]
+    return reader(Path(_place(settings)), settings.name)
+
+
+def _image_folder(settings: Any) -> Arrays:
+    from jaxdl.data import image_folder
+
+    return image_folder.read(_place(settings), settings.image_folder.size, settings.image_folder.colour)
+
+
+def _csv(settings: Any) -> Arrays:
+    from jaxdl.data import tables
+
+    return tables.csv(_place(settings), settings.csv.label)
+
+
+def _numpy(settings: Any) -> Arrays:
+    from jaxdl.data import tables
+
+    return tables.numpy_files(_place(settings))
+
+
+def _place(settings: Any) -> str:
+    if not settings.dir:
+        raise UserError(f"data.name={settings.name} needs data.dir: {SETS[settings.name].line}")
+    return str(Path(settings.dir).expanduser())
+
+
+def _where_published(name: str, folder: str) -> str:
+    from jaxdl.data import downloads
+
+    if name in tfds.prepared(folder):
+        return f"in {tfds.root(folder)}"
+    missing = sum(file.size for file in downloads.missing(name))
+    return f"downloads {missing / 1e6:,.0f} MB on first use" if missing else "downloaded"
+
+
+def _built_in(name: str, folder: str) -> str:
+    return "built in"
+
+
+def _yours(name: str, folder: str) -> str:
+    return "yours: set data.dir"
+
+
+SETS = {
+    "digits": Set("1,797 grey 8x8 scans of handwritten digits (UCI), from scikit-learn", _digits, _built_in),
+    "rendered_digits": Set("10,000 grey 28x28 digits in matplotlib's fonts, with angles", _rendered_digits, _built_in),
+    "mnist": Set("70,000 grey 28x28 scans of handwritten digits", _published, _where_published),
+    "fashion_mnist": Set("70,000 grey 28x28 pictures of clothing, 10 classes", _published, _where_published),
+    "cifar10": Set("60,000 colour 32x32 photos, 10 classes", _published, _where_published),
+    "cifar100": Set("60,000 colour 32x32 photos, 100 classes", _published, _where_published),
+    "idx": Set("a folder of raw IDX files, named as MNIST's", _raw, _yours),
+    "cifar_binary": Set("a folder of raw CIFAR-10 or CIFAR-100 binary files", _raw, _yours),
+    "image_folder": Set("a folder of pictures, one sub-folder a class", _image_folder, _yours),
+    "npz": Set("a .npz file, or a folder of .npy files, with x and y", _numpy, _yours),
+    "csv": Set("a table of numbers with a label column", _csv, _yours),
+}

@@ -1,134 +1,102 @@
 """Image classification sets that TensorFlow Datasets (TFDS) prepared as array_record, without TensorFlow.
 
-The images are decoded once, into .npy files that every later start maps into memory. Such a start imports
-neither TFDS nor Pillow: it hashes the prepared files to find their cache, some tens of milliseconds.
+A start that finds the decoded set in the cache imports neither TFDS nor Pillow.
 """
 
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
-import secrets
-import shutil
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.data import cache
+from jaxdl.data.cache import line
+from jaxdl.data.progress import shown
 from jaxdl.data.source import Arrays
 from jaxdl.errors import UserError, unknown
 
-_SPLITS = ("train", "test")
+_SPLITS = ("train", "validation", "test")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name for such an image
 _CHUNK = 2000  # examples decoded between two steps of the progress bar
 _AGAIN = "copy it or prepare it again"
 
 
-def read(name: str, directory: str) -> Arrays:
+def read(name: str, directory: str, *, canonical: bool = False) -> Arrays:
     """The data set `name` from the TFDS folder `directory`, decoded on first use.
 
     name: as TFDS spells it: `mnist`, or `cifar10_1/v4` for a set with configurations; of several prepared
         versions the newest is read
-    directory: the folder that holds NAME/VERSION/; '' means the environment variable TFDS_DATA_DIR, else
-        ~/tensorflow_datasets; nothing is ever written there
+    directory: the folder that holds NAME/VERSION/, see `root`; nothing is ever written there
+    canonical: see `cache.arrays`
 
-    Returns the splits `train` and `test`: uint8 images [N, height, width, channels] and int32 labels [N],
-    memory-mapped and read-only. The fingerprint covers the decoded arrays, so the same images and labels have
-    the same one however they were prepared. The arrays are cached in $JAXDL_CACHE_DIR/data, by default
-    ~/.cache/jaxdl/data.
+    Returns `train` and, where the set has them, `validation` and `test`: uint8 images [N, height, width, channels]
+    and int32 labels [N], memory-mapped and read-only. The fingerprint covers the decoded arrays, so the same images and labels in the
+    same order have the same one however they were prepared.
 
     Raises UserError when the set is missing, damaged, or no set of labelled images of one size, and when the
     cache cannot be written.
     """
-    root = Path(os.path.expanduser(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
-    folder = _find(name, root)
-    caches = Path(os.path.expanduser(os.environ.get("JAXDL_CACHE_DIR") or "~/.cache/jaxdl")) / "data"
-    cache = caches / f"{name.replace('/', '-')}-{_digest(folder)[:16]}"
-    try:
-        if not cache.exists():
-            _fill(cache, name, folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the cache folder {caches} ({_line(error)}); "
-            "set the environment variable JAXDL_CACHE_DIR to a folder that can be written"
-        ) from error
-    return _load(cache)
+    folder = _find(name, root(directory))
+    return cache.arrays(name, _digest(folder), lambda to: _decode(name, folder, to), 1 / 255, canonical=canonical)
 
 
-def _find(name: str, root: Path) -> Path:
-    """The folder of the newest prepared version of `name`: root/NAME/[CONFIG/]VERSION."""
-    advice = (
-        "set data.dir or the environment variable TFDS_DATA_DIR to the folder that holds it, "
-        "or prepare it with `tfds build NAME --file_format=array_record` where TensorFlow is installed"
-    )
-    if not root.is_dir():
-        raise UserError(f"no data set {name!r}: there is no folder {root}; {advice}")
+def root(directory: str) -> Path:
+    """The folder of prepared sets: `directory`, or for '' the variable TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(os.path.expanduser(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
+
+
+def prepared(directory: str) -> dict[str, list[Path]]:
+    """{name: folders of its versions} of all sets that were prepared below `directory`."""
     versions: dict[str, list[Path]] = {}
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
-        for info in root.glob(pattern):
+        for info in root(directory).glob(pattern):
             # Anything else, such as 3.0.1.incompleteABC, is what an interrupted preparation left.
             if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name):
-                versions.setdefault(info.parent.parent.relative_to(root).as_posix(), []).append(info.parent)
+                name = info.parent.parent.relative_to(root(directory)).as_posix()
+                versions.setdefault(name, []).append(info.parent)
+    return versions
+
+
+def _find(name: str, place: Path) -> Path:
+    """The folder of the newest prepared version of `name`: PLACE/NAME/[CONFIG/]VERSION."""
+    advice = (
+        "set data.dir or the environment variable TFDS_DATA_DIR to the folder that holds it, "
+        "or prepare it: python -m jaxdl.data.prepare NAME"
+    )
+    if not place.is_dir():
+        raise UserError(f"no data set {name!r}: there is no folder {place}; {advice}")
+    versions = prepared(str(place))
     if not versions:
-        raise UserError(f"no data set {name!r}: {root} holds no prepared data set; {advice}")
+        raise UserError(f"no data set {name!r}: {place} holds no prepared data set; {advice}")
     if name not in versions:
-        raise UserError(f"{unknown('data set', name, sorted(versions))} (looked in {root}); {advice}")
+        raise UserError(f"{unknown('data set', name, sorted(versions))} (looked in {place}); {advice}")
     return max(versions[name], key=lambda folder: tuple(int(number) for number in folder.name.split(".")))
 
 
 def _digest(folder: Path) -> str:
     """A hash of every byte that decides what a prepared folder decodes to, free of paths and times."""
-    total = hashlib.sha256(b"jaxdl cache, layout 1")  # count up when the cached files change their meaning
     try:
-        for path in sorted(folder.iterdir()):
-            if path.name in ("dataset_info.json", "features.json") or ".array_record" in path.name:
-                with path.open("rb") as file:
-                    total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        wanted = re.compile(r"dataset_info\.json|features\.json|.*\.labels\.txt|.*\.array_record.*")
+        paths = [path for path in sorted(folder.iterdir()) if wanted.fullmatch(path.name)]
+        found = cache.hashes(paths)
     except OSError as error:
-        raise UserError(f"cannot read the data set in {folder} ({_line(error)})") from error
-    return total.hexdigest()
+        raise UserError(f"cannot read the data set in {folder} ({line(error)})") from error
+    lines = [f"{path.name} {digest}\n" for path, digest in zip(paths, found, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _load(cache: Path) -> Arrays:
-    try:
-        about = json.loads((cache / "about.json").read_text())
-        splits = {
-            split: {key: np.load(cache / f"{split}_{key}.npy", mmap_mode="r") for key in ("image", "label")}
-            for split in _SPLITS
-        }
-        return Arrays(splits, about["classes"], 1 / 255, about["fingerprint"])
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"the cache {cache} is damaged ({_line(error)}); delete it and start again") from error
-
-
-def _fill(cache: Path, name: str, folder: Path) -> None:
-    """Decodes `folder` into `cache`, which appears complete or not at all, even when two processes do so."""
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in cache.parent.glob("*.partial-*"):  # of processes that were killed
-        with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(leftover)
-    partial = cache.with_name(f"{cache.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir()
-    try:
-        prepared = _open(name, folder)
-        fingerprint = hashlib.sha256(f"classes {prepared.classes}".encode())
-        for split in _SPLITS:
-            _decode_split(prepared, split, partial, fingerprint)
-        about = {"classes": prepared.classes, "fingerprint": fingerprint.hexdigest()}
-        (partial / "about.json").write_text(json.dumps(about))
-        try:
-            partial.rename(cache)
-        except OSError:
-            if not cache.exists():  # if it does, another process was first with the same content
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _decode(name: str, folder: Path, writer: cache.Writer) -> tuple[str, ...]:
+    """Decodes `folder` into the cache; returns the names of the classes."""
+    found = _open(name, folder)
+    for split in _SPLITS:
+        if split in found.info.splits and sum(found.info.splits[split].shard_lengths):
+            _decode_split(found, split, writer)
+    return found.names
 
 
 class _Prepared(NamedTuple):
@@ -136,7 +104,7 @@ class _Prepared(NamedTuple):
 
     info: Any  # tfds.core.DatasetInfo
     shape: tuple[int, int, int]  # of an image
-    classes: int
+    names: tuple[str, ...]  # of the classes
 
 
 def _open(name: str, folder: Path) -> _Prepared:
@@ -144,7 +112,7 @@ def _open(name: str, folder: Path) -> _Prepared:
         import array_record.python.array_record_module  # noqa: F401  TFDS imports it, but says less when it is missing
     except ImportError as error:
         raise UserError(
-            f"reading {folder} needs the package array_record, which exists for Linux only ({_line(error)}); "
+            f"reading {folder} needs the package array_record, which exists for Linux only ({line(error)}); "
             "install it, or choose a data set that comes with jaxdl"
         ) from error
     import tensorflow_datasets as tfds
@@ -155,16 +123,15 @@ def _open(name: str, folder: Path) -> _Prepared:
         features = dict(info.features.items())
     except Exception as error:  # TFDS documents no exceptions
         raise UserError(
-            f"TFDS cannot open {folder} ({_line(error)}); prepare it again with file_format='array_record'"
+            f"TFDS cannot open {folder} ({line(error)}); prepare it again with file_format='array_record'"
         ) from error
 
     wanted = f"{name}/{folder.name}"
     if info.full_name != wanted:
         raise UserError(f"{folder / 'dataset_info.json'} describes {info.full_name}, not {wanted}; {_AGAIN}")
     kind = f"{folder} is no image classification set that jaxdl can read"
-    for split in _SPLITS:
-        if split not in info.splits or not sum(info.splits[split].shard_lengths):
-            raise UserError(f"{kind}: it has no {split} examples; its splits: {', '.join(info.splits) or 'none'}")
+    if "train" not in info.splits or not sum(info.splits["train"].shard_lengths):
+        raise UserError(f"{kind}: it has no train examples; its splits: {', '.join(info.splits) or 'none'}")
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(f"{kind}: it needs the features 'image' and 'label' and has {', '.join(sorted(features))}")
@@ -173,48 +140,37 @@ def _open(name: str, folder: Path) -> _Prepared:
         raise UserError(f"{kind}: its images vary in size, {shape}; choose a set with images of one size")
     if len(shape) != 3 or shape[2] not in _MODES or dtype != np.uint8 or not classes:
         raise UserError(f"{kind}: it holds {dtype} images of shape {shape} in {classes} classes")
-    return _Prepared(info, shape, classes)
+    return _Prepared(info, shape, tuple(label.names))
 
 
-def _decode_split(prepared: _Prepared, split: str, target: Path, fingerprint: Any) -> None:
-    """Writes SPLIT_image.npy and SPLIT_label.npy into `target` and adds both arrays to `fingerprint`."""
+def _decode_split(found: _Prepared, split: str, writer: cache.Writer) -> None:
     from tensorflow_datasets.proto import tf_example_pb2
 
-    info, shape, classes = prepared
+    info, shape, names = found
     count = sum(info.splits[split].shard_lengths)
-    labels = []
-    fingerprint.update(f"{split} {count} {shape}".encode())
-    with (target / f"{split}_image.npy").open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        what = f"decoding {info.name} {split}: {count:,} images"
-        for path, first, stop in _shown(_chunks(info.splits[split]), what):
-            # One thread: with images this small the interpreter lock makes two take twice as long (measured).
-            images = []
-            with _reading(path) as reader:
-                for record in reader.read(first, stop):
-                    features = tf_example_pb2.Example.FromString(record).features.feature
-                    images.append(_pixels(features["image"].bytes_list.value[0], shape[2]))
-                    labels.append(features["label"].int64_list.value[0])
-            sizes = {pixels.shape for pixels in images}
-            if sizes != {shape}:
-                found = " and ".join(str(size) for size in sorted(sizes - {shape}))
-                raise UserError(
-                    f"{path} holds images of shape {found}, features.json says {shape}; "
-                    f"{_AGAIN}, or choose a set with images of one size"
-                )
-            block = np.stack(images).tobytes()
-            file.write(block)
-            fingerprint.update(block)
-    label = np.array(labels, dtype="<i8")
-    if not ((label >= 0) & (label < classes)).all():
-        raise UserError(
-            f"{info.data_dir}: the {split} labels lie in {label.min()}..{label.max()}, not 0..{classes - 1} "
-            "(TFDS writes -1 where there is none); choose a set with train and test examples all labelled"
-        )
-    label = label.astype("<i4")
-    np.save(target / f"{split}_label.npy", label)
-    fingerprint.update(label.tobytes())
+    what = f"decoding {info.name} {split}: {count:,} images"
+    for path, first, stop in shown(_chunks(info.splits[split]), what):
+        # One thread: with images this small the interpreter lock makes two take twice as long (measured).
+        images, labels = [], []
+        with _reading(path) as reader:
+            for record in reader.read(first, stop):
+                features = tf_example_pb2.Example.FromString(record).features.feature
+                images.append(_pixels(features["image"].bytes_list.value[0], shape[2]))
+                labels.append(features["label"].int64_list.value[0])
+        sizes = {pixels.shape for pixels in images}
+        if sizes != {shape}:
+            others = " and ".join(str(size) for size in sorted(sizes - {shape}))
+            raise UserError(
+                f"{path} holds images of shape {others}, features.json says {shape}; "
+                f"{_AGAIN}, or choose a set with images of one size"
+            )
+        label = np.array(labels, dtype="<i8")
+        if not ((label >= 0) & (label < len(names))).all():
+            raise UserError(
+                f"{info.data_dir}: {split} labels lie in {label.min()}..{label.max()}, not 0..{len(names) - 1} "
+                "(TFDS writes -1 where there is none); choose a set with train and test examples all labelled"
+            )
+        writer.append(split, image=np.stack(images), label=label.astype("<i4"))
 
 
 def _chunks(split: Any) -> list[tuple[Path, int, int]]:
@@ -242,7 +198,7 @@ def _reading(path: Path) -> Iterator[Any]:
             yield reader
     except (RuntimeError, IndexError, DecodeError, OSError, SyntaxError, ValueError) as error:
         # In this order: the file's structure, a feature that is not there, a record, and what Pillow raises.
-        raise UserError(f"{path} is damaged ({_line(error)}); {_AGAIN}") from error
+        raise UserError(f"{path} is damaged ({line(error)}); {_AGAIN}") from error
 
 
 def _pixels(encoded: bytes, channels: int) -> np.ndarray:
@@ -252,22 +208,3 @@ def _pixels(encoded: bytes, channels: int) -> np.ndarray:
     with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "BMP", "GIF")) as image:  # what TFDS stores
         pixels = np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _shown(chunks: list[tuple[Path, int, int]], what: str) -> Iterator[tuple[Path, int, int]]:
-    """The chunks, while stderr shows how far they are: a bar on a terminal, else one line."""
-    shown: Iterable[tuple[Path, int, int]] = chunks
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        shown = track(chunks, description=what, console=Console(stderr=True))
-    else:
-        print(what, file=sys.stderr, flush=True)
-    yield from shown
-
-
-def _line(error: Exception) -> str:
-    """What an error of some library says, on one line and not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "…"

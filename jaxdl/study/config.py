@@ -6,8 +6,9 @@ from typing import Any
 
 from jaxdl.errors import unknown
 
-# Where the data lie, how a run executes and which runs a command asks for say nothing about what one run is.
-NOT_HASHED = ("seeds", "data.dir", "runtime", "tune", "compare")
+# Where the data lie, how a run executes and which runs a command asks for say nothing about what one run is; what
+# the readers of folders and tables are told is in the data's fingerprint.
+NOT_HASHED = ("seeds", "data.dir", "data.image_folder", "data.csv", "runtime", "tune", "compare")
 
 
 class Config:

@@ -49,6 +49,12 @@ def bands(
     return figure
 
 
+def pictures(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Images [N, ...] of `shape`, (height, width, channels) or (features,), in grey: [N, height, width]."""
+    values = np.asarray(values)
+    return values.reshape(len(values), *(shape if len(shape) == 3 else (1, -1, 1))).mean(axis=-1)
+
+
 def tiles(groups: dict[str, np.ndarray], *, columns: int = 10, symmetric: bool = False) -> Figure:
     """Images [N, height, width] of each label as a block of tiles, side by side.
 

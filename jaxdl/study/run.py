@@ -43,7 +43,7 @@ def prepare(study: "Study", values: dict[str, Any], workdir: Path, only: str, re
     config = Config(values)
     runtime = config.runtime
     training.devices.start(runtime.device)
-    source = data.load(config.data, config.batch_size)
+    source = data.load(config.data, config.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
     runs, configs = resolve(config, study.variants, only, source.fingerprint)
     # Hyperparameters are part of each run's own key: fits that share all else lie side by side.
     program = {key: value for key, value in values.items() if key != "hyper"} | {"fingerprint": source.fingerprint}
@@ -134,7 +134,11 @@ def _train_missing(launch: Launch, missing: np.ndarray, places: list[Path], envi
     """Train the runs at the True places of `missing`, and store each in its folder when it ends."""
     runs = launch.runs.where(missing)
     for number in np.flatnonzero(missing):
-        own = {"seed": launch.runs.rows[number].seed, "environment": environment}
+        own = {
+            "seed": launch.runs.rows[number].seed,
+            "normalisation": launch.source.normalisation.plain(),  # for new images
+            "environment": environment,
+        }
         folders.begin(places[number], launch.configs[number] | own)
     try:
         with Display(plan(launch, runs)) as display:

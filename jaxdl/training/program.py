@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.training import devices
 from jaxdl.training.settings import Settings
@@ -30,19 +31,47 @@ class Program:
         self.name, self.source, self.runs, self.settings, self.task = name, source, runs, settings, task
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), runs)
         splits = {split: dict(source.data[split]) for split in SPLITS}
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), splits)
+        shapes = {
+            split: {key: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for key, rows in values.items()}
+            for split, values in splits.items()
+        }
+        # Which splits are a run's own, made once before its first step; the others are shared by all runs. What is
+        # streamed is prepared batch by batch instead, but a subset for training is fetched as a whole.
+        whole = source.prepare is not None and not source.streamed
+        self.own = SPLITS if whole else ("train",) if source.subset else ()
+        self.streamed = [split for split in SPLITS if source.streamed and split not in self.own]
+        self.data = {} if source.streamed else splits
 
-        def prepare(run: Any, splits: Any) -> Any:
-            return {split: source.prepare(run, split, values) for split, values in splits.items()}
+        def choose(run: Any, labels: Any) -> Any:
+            return source.subset(run, labels)
 
-        self.prepared = source.prepare is not None
-        own = jax.eval_shape(prepare, one, shapes) if self.prepared else None
-        data = own or shapes
+        def prepare(run: Any, train: Any, shared: Any) -> Any:
+            """A run's own splits. train: the rows of its subset where they were fetched, else None."""
+            data = shared if train is None else {**shared, "train": train}
+            if train is None and source.subset:
+                rows = choose(run, data["train"]["label"])
+                data = {**data, "train": {key: values[rows] for key, values in data["train"].items()}}
+            prepared = source.prepare or (lambda run, values: values)
+            return {split: prepared(run, data[split]) for split in self.own}
+
+        own = None
+        if self.own:
+            picked = None
+            if source.streamed:
+                picked = {
+                    key: jax.ShapeDtypeStruct((source.examples, *leaf.shape[1:]), leaf.dtype)
+                    for key, leaf in shapes["train"].items()
+                }
+            own = jax.eval_shape(prepare, one, picked, shapes)
+        # What a run sees of each split; of a streamed one it is a block, which tells how many batches went before.
+        first = jax.ShapeDtypeStruct((), np.uint32)
+        seen = {split: shapes[split] | ({"first": first} if split in self.streamed else {}) for split in SPLITS}
+        seen |= own or {}
         init = make_init(name, task, optimizer, source, average)
-        self.abstract_state: State = jax.eval_shape(init, one, data["train"])
+        self.abstract_state: State = jax.eval_shape(lambda run: init(run, seen["train"]), one)
         state = self.abstract_state
         strategy = settings.strategy
-        batch = jax.eval_shape(source.batch, data["train"], one, jnp.uint32(0))
+        batch = jax.eval_shape(source.batch, seen["train"], one, jnp.uint32(0))
         key = jax.eval_shape(jax.random.key, jnp.uint32(0))
         width = settings.width
         if width is None:
@@ -52,46 +81,44 @@ class Program:
         self.spread = devices.Spread(settings.devices, strategy, width)
         self.spread.check_batch(source.batch_size)
         shards = len(settings.devices) if strategy == "pmap" else 1
-        sizes = {split: -(-min(EVALUATION_BATCH, len(splits[split]["label"])) // shards) * shards for split in SPLITS}
-        measures = {split: make_evaluate(name, task, source, sizes[split]) for split in SPLITS}
-
-        def measure(split: str, params: Any, model_state: Any, run: Any, data: Any) -> Any:
-            return measures[split](params, model_state, run, data[split])
-
+        self.sizes = {
+            split: -(-min(EVALUATION_BATCH, len(splits[split]["label"])) // shards) * shards for split in SPLITS
+        }
+        measures = {split: make_evaluate(name, task, source, self.sizes[split]) for split in SPLITS}
         self.abstract_values = {
-            split: jax.eval_shape(measures[split], state.params, state.model_state, one, data[split])
+            split: jax.eval_shape(measures[split], state.params, state.model_state, one, seen[split])
             for split in SPLITS
         }
 
-        # One program measures all splits, and skips runs and splits not asked for: values, so no second compilation.
+        # One program measures all splits it is given, and skips runs and splits not asked for: values, so no second
+        # compilation.
         def evaluate(params: Any, model_state: Any, run: Any, own: Any, wanted: Any, shared: Any) -> Any:
-            data = own or shared["data"]
-            return {
-                split: jax.lax.cond(
+            def measured(split: str, values: Any) -> Any:
+                arguments = params, model_state, run, values
+                empty = jax.eval_shape(measures[split], *arguments)
+                return jax.lax.cond(
                     wanted[split],
-                    lambda split=split: measure(split, params, model_state, run, data),
-                    lambda split=split: jax.tree.map(
-                        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.abstract_values[split]
-                    ),
+                    lambda: measures[split](*arguments),
+                    lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty),
                 )
-                for split in SPLITS
-            }
+
+            return {split: measured(split, values) for split, values in (shared["data"] | (own or {})).items()}
 
         step_until = make_advance(name, task, optimizer, source, average)
 
         def advance(state: State, run: Any, own: Any, until: Any, shared: Any) -> State:
-            data = own or shared["data"]
+            data = shared["data"] | (own or {})
             return step_until(state, run, data["train"], until, shared["log_every"])
 
-        def start(run: Any, own: Any, shared: Any) -> State:
-            return init(run, (own or shared["data"])["train"])
+        def start(run: Any, _: Any) -> State:
+            return init(run, seen["train"])
 
+        self.choose = self.spread.program(devices.named(choose, "choose"))
         self.prepare = self.spread.program(devices.named(prepare, "prepare"))
         self.init = self.spread.program(devices.named(start, "init"))
         self.advance = self.spread.program(advance, donate=True)
         self.evaluate = self.spread.program(evaluate)
         self.keep = jax.jit(devices.named(keep_best, "keep"), donate_argnums=0)
-        self.data = splits
         self.at_once = self._runs_at_once(state, own, len(runs["seed"]))
 
     def _runs_at_once(self, state: State, own: Any, total: int) -> int:

@@ -132,18 +132,20 @@ def make_advance(name: str, task: Any, optimizer: Callable, source: Any, average
 def make_evaluate(name: str, task: Any, source: Any, batch_size: int) -> Callable:
     """evaluate(params, model_state, run, data) -> {name: [N]}: every example of a split, exactly once.
 
-    The last batch is filled up by repeating the last example; the repetitions are cut off again.
+    The last batch is filled up by repeating the last example; the repetitions are cut off again. A block of a
+    streamed split gives the values of all its batches, [M].
     """
 
     def evaluate(params: Any, model_state: Any, run: Run, data: Any) -> dict[str, Array]:
         size = data["label"].shape[0]
         count = -(-size // batch_size)
+        before = data.get("first", jnp.uint32(0))  # batches of the split before this block
         position = batches.positions(batch_size)  # [B / D]
 
         def one_batch(number: Array) -> dict[str, Array]:
             index = jnp.minimum(number * jnp.uint32(batch_size) + position, jnp.uint32(size - 1))
-            batch = source.take(data, index, position)
-            values = task.evaluate(params, model_state, batch, run, key(name, run, EVALUATE, number))
+            batch = source.take(data, run, index, position)
+            values = task.evaluate(params, model_state, batch, run, key(name, run, EVALUATE, before + number))
             return {metric: batches.gather(value) for metric, value in values.items()}  # [B]
 
         values = jax.lax.map(one_batch, jnp.arange(count, dtype=jnp.uint32))  # {name: [count, B]}

@@ -1,7 +1,8 @@
 """The loop on the host: call `advance`, log, checkpoint, answer signals, until every run of a chunk has ended."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data import streaming
 from jaxdl.errors import UserError
 from jaxdl.training import checkpoints
+from jaxdl.training.feed import Feed
 from jaxdl.training.program import SPLITS, Program
 from jaxdl.training.settings import Progress
 from jaxdl.training.step import State
@@ -49,37 +52,72 @@ class Trainer:
         with self.settings.requests.held():
             run = spread.place(jax.tree.map(lambda leaf: leaf[self.chunk][self.rows], program.runs))
             data = spread.share(program.data)
-            own = program.prepare((run,), data) if program.prepared else None
-            shared = {"data": None if program.prepared else data, "log_every": np.uint32(self.every)}
-            if program.prepared:
-                del data
-            state, best = self._restore() or self._first(run, own, shared)
+            own = self._own(run, data)
+            shared = {
+                "data": {split: values for split, values in data.items() if split not in program.own},
+                "log_every": np.uint32(self.every),
+            }
+            del data
+            state, best = self._restore() or self._first(run)
             call, saved = 1, time.monotonic()
             self._report(before, 0.0)
-            while (active := self._active()).any():
-                if self.settings.requests.pending or time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    self._save(state, best, {})
-                    saved = time.monotonic()
-                if self.settings.requests.pending:
-                    return  # `held` raises Interrupted
-                step = int(self.step[active].max())
-                until = min(step + call, step - step % self.every + self.every, self.steps)
-                started = time.monotonic()
-                limits = np.minimum(self.limit, until).astype(np.uint32)
-                limits = np.where(np.arange(len(self.rows)) < len(self.chunk), limits[self.rows], 0).astype(np.uint32)
-                state = program.advance((state, run, own, spread.place(limits)), shared)
-                self._look(state)
-                seconds = time.monotonic() - started
-                # The first call compiles; later ones set the pace. Cutting anywhere changes no bit.
-                per_step = seconds / (until - step)
-                call = min(2 * call, max(1, int(self.settings.call_seconds / max(per_step, 1e-9))))
-                if until % self.every == 0 or until == self.steps:
-                    best = self._log(until, state, best, run, own, shared)
-                self._report(before, active.sum() * (until - step) * program.source.batch_size / seconds)
+            with self._feed() as feed:
+                while (active := self._active()).any():
+                    if self.settings.requests.pending or time.monotonic() - saved > self.settings.checkpoint_seconds:
+                        self._save(state, best, {})
+                        saved = time.monotonic()
+                    if self.settings.requests.pending:
+                        return  # `held` raises Interrupted
+                    step = int(self.step[active].max())
+                    until = min(step + call, step - step % self.every + self.every, self.steps)
+                    here = shared
+                    if feed:
+                        block, end = feed.at(step)
+                        until, here = min(until, end), shared | {"data": {"train": block}}
+                    started = time.monotonic()
+                    state = program.advance((state, run, own, spread.place(self._limits(until))), here)
+                    if feed:
+                        feed.look_ahead()  # while the devices are busy
+                    self._look(state)
+                    seconds = time.monotonic() - started
+                    # The first call compiles; later ones set the pace. Cutting anywhere changes no bit.
+                    per_step = seconds / (until - step)
+                    call = min(2 * call, max(1, int(self.settings.call_seconds / max(per_step, 1e-9))))
+                    if until % self.every == 0 or until == self.steps:
+                        best = self._log(until, state, best, run, own, shared)
+                    self._report(before, active.sum() * (until - step) * program.source.batch_size / seconds)
             self._finish(state, best, run, own, shared)
 
-    def _first(self, run: Any, own: Any, shared: Any) -> tuple[State, Any]:
-        state = self.program.init((run, own), {"data": shared["data"]})
+    def _own(self, run: Any, data: Any) -> Any:
+        """The splits that are each run's own [R, ...], on the devices; None where there are none."""
+        program = self.program
+        if not program.own:
+            return None
+        if not program.source.streamed:
+            return program.prepare((run, None), data)
+        train = program.source.data["train"]
+        rows = np.asarray(program.choose((run,), self.spread.share(np.asarray(train["label"]))))  # [R, examples]
+        return program.prepare((run, self.spread.place({key: values[rows] for key, values in train.items()})), {})
+
+    @contextlib.contextmanager
+    def _feed(self) -> Iterator[Feed | None]:
+        """The training batches from here on, where they are streamed and needed."""
+        active = self._active()
+        if "train" not in self.program.streamed or not active.any():
+            yield None
+            return
+        with contextlib.closing(
+            Feed(self.program.source, int(self.step[active].max()), self.steps, self.spread.share)
+        ) as feed:
+            yield feed
+
+    def _limits(self, until: int) -> np.ndarray:
+        """The step at which each run pauses, none beyond `until`, uint32 [padded R]: 0 for padding."""
+        limits = np.minimum(self.limit, until)[self.rows]
+        return np.where(np.arange(len(self.rows)) < len(self.chunk), limits, 0).astype(np.uint32)
+
+    def _first(self, run: Any) -> tuple[State, Any]:
+        state = self.program.init((run,), {})
         self._look(state)
         return state, jax.tree.map(jnp.copy, state.evaluated) if self.patience else None
 
@@ -115,10 +153,21 @@ class Trainer:
         self, state: State, best: Any, run: Any, own: Any, shared: Any, splits: Sequence[str], chosen: np.ndarray
     ) -> dict[str, dict[str, np.ndarray]]:
         """{split: {metric: float32 [M, N]}} of the chunk's M runs; zeros for those not `chosen` [padded M]."""
-        wanted = self.spread.place({split: chosen & (split in splits) for split in SPLITS})
+        program, spread = self.program, self.spread
         params = best if best is not None else state.evaluated
-        values = self.program.evaluate((params, state.model_state, run, own, wanted), {"data": shared["data"]})
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(self.chunk)], {s: values[s] for s in splits})
+        wanted = spread.place({split: chosen & (split in splits) for split in SPLITS})
+
+        def values(data: Any) -> Any:
+            return program.evaluate((params, state.model_state, run, own, wanted), {"data": data})
+
+        found = jax.device_get(values(shared["data"]))
+        for split in set(splits) & set(program.streamed):
+            rows = program.source.data[split]
+            blocks = streaming.evaluation_blocks(rows, program.sizes[split])
+            parts = [jax.device_get(values({split: spread.share(block)})[split]) for block in blocks]
+            joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)  # [R, M ...] -> [R, N+]
+            found[split] = jax.tree.map(lambda leaf, rows=rows: leaf[:, : len(rows["label"])], joined)
+        return jax.tree.map(lambda leaf: leaf[: len(self.chunk)], {split: found[split] for split in splits})
 
     def _log(self, until: int, state: State, best: Any, run: Any, own: Any, shared: Any) -> Any:
         """Write down where the runs are that reached this step; returns the best parameters so far."""

@@ -15,22 +15,29 @@ import scipy.stats
 import sklearn.datasets
 
 from jaxdl import batch as batches
-from jaxdl.data import Arrays, Source, load, loading, order, tfds
+from jaxdl.data import Arrays, Source, load, order, splits, tfds
+from jaxdl.data.normalisation import Normalisation
 from jaxdl.errors import UserError
 
 SIZE, BATCH = 23, 5
 LABELS = np.array([0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 1, 1, 0, 1, 0, 1, 2, 1, 2], np.int32)  # 6, 12 and 5
 
 
-def settings(name="digits", train=1200, validation=200, order="seed", directory=""):
-    return types.SimpleNamespace(name=name, dir=directory, train=train, validation=validation, order=order)
+def settings(name="digits", train=1200, validation=200, order="seed", directory="", normalise="unit"):
+    folder, table = types.SimpleNamespace(size=8, colour=False), types.SimpleNamespace(label="label")
+    return types.SimpleNamespace(
+        name=name, dir=directory, train=train, validation=validation, order=order, normalise=normalise,
+        image_folder=folder, csv=table,
+    )  # fmt: skip
 
 
 def make_source(batch_size=BATCH, order="seed"):
     """Training images of 2 x 1 x 1 that hold (10 i, 10 i + 1) for example i."""
     image = (10 * np.arange(SIZE)[:, None] + np.arange(2)).astype(np.uint8).reshape(SIZE, 2, 1, 1)
     split = {"image": image, "label": LABELS}
-    return Source("tiny", {"train": split, "validation": split, "test": split}, 3, 1 / 255, "0", batch_size, order)
+    normalise = Normalisation("unit", 1 / 255)
+    parts = {"train": split, "validation": split, "test": split}
+    return Source("tiny", parts, ("a", "b", "c"), normalise, "0", batch_size, order)
 
 
 def draw(source, seed, steps, data=None):
@@ -112,14 +119,11 @@ def test_eight_devices_hold_the_batch_of_one_device_cut_in_pieces(batch_size):
         np.testing.assert_array_equal(values.reshape(-1, *values.shape[2:]), whole[name][0])  # [8, B / 8] -> [B]
 
 
-def test_integers_are_scaled_to_the_unit_interval_and_floats_left_alone():
-    source = make_source()
-    scaled = source.images(jnp.arange(256, dtype=jnp.uint8))
+def test_integers_are_scaled_to_the_unit_interval():
+    scaled = make_source().images(jnp.arange(256, dtype=jnp.uint8))
     assert scaled.dtype == jnp.float32
     np.testing.assert_allclose(scaled, np.arange(256) / 255, rtol=2e-7)
     assert (scaled[0], scaled[-1]) == (0, 1)  # not a bit more: cross-entropy needs values in [0, 1]
-    floats = jnp.float32([-3.5, 0.1, 700])
-    assert source.images(floats) is floats
 
 
 # Labelled subsets
@@ -130,11 +134,8 @@ def test_labelled_draws_exactly_so_many_of_each_class_from_the_training_split(pe
     source = make_source().labelled(per_class)
     data = source.data["train"]
     seeds = np.arange(400, dtype=np.uint32)
-    program = jax.jit(jax.vmap(lambda seed: source.prepare({"seed": seed}, "train", jax.tree.map(jnp.asarray, data))))
-    found = jax.device_get(program(seeds))
-    rows = found["image"][..., 0, 0, 0].astype(int) // 10  # [400, 3 * per_class]
-    np.testing.assert_array_equal(found["image"], data["image"][rows], strict=True)
-    np.testing.assert_array_equal(found["label"], LABELS[rows], strict=True)
+    program = jax.jit(jax.vmap(lambda seed: source.subset({"seed": seed}, jnp.asarray(data["label"]))))
+    rows = np.asarray(program(seeds))  # [400, 3 * per_class]
     for row in rows:
         assert len(set(row)) == 3 * per_class
         assert Counter(LABELS[row]) == {0: per_class, 1: per_class, 2: per_class}
@@ -151,16 +152,16 @@ def test_labelled_draws_exactly_so_many_of_each_class_from_the_training_split(pe
         assert scipy.stats.chi2(len(members) - 1).cdf(statistic) < 0.999, label
 
 
-def test_labelled_leaves_the_other_splits_whole_and_trains_on_the_subset():
+def test_a_labelled_source_trains_on_the_subset():
     make_source(batch_size=12).labelled(4)  # the full batch is allowed
     source = make_source(order="shared").labelled(4)
-    for name in ("validation", "test"):
-        assert source.prepare({"seed": jnp.uint32(0)}, name, source.data[name]) is source.data[name]
-    data = jax.tree.map(jnp.asarray, source.data["train"])
-    subset = jax.device_get(jax.jit(lambda seed: source.prepare({"seed": seed}, "train", data))(np.uint32(9)))
+    assert source.steps_per_epoch == 2
+    data = source.data["train"]
+    rows = np.asarray(source.subset({"seed": jnp.uint32(9)}, jnp.asarray(data["label"])))
+    subset = {key: values[rows] for key, values in data.items()}
     seen = examples(draw(source, 9, range(2), subset)).reshape(-1)  # 12 examples: two batches of 5
     assert len(set(seen)) == 10
-    assert set(seen) <= set(subset["image"][:, 0, 0, 0] // 10)
+    assert set(seen) <= set(rows)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_labelled_names_what_does_not_fit(per_class, message):
 
 @pytest.mark.parametrize("labels", [sklearn.datasets.load_digits().target, LABELS, np.repeat([2, 0, 1], [40, 10, 25])])
 def test_every_prefix_of_the_stratified_order_holds_the_classes_in_proportion(labels):
-    rows = loading.stratified(labels)
+    rows = splits.stratified(labels)
     np.testing.assert_array_equal(np.sort(rows), np.arange(len(labels)))
     for label in np.unique(labels):
         found = np.cumsum(labels[rows] == label)
@@ -197,10 +198,10 @@ def test_every_prefix_of_the_stratified_order_holds_the_classes_in_proportion(la
 def make_arrays(official_test):
     """A pool of 23 examples, recognisable by their values; a test split of 4 others."""
     pool = make_source().data["train"]
-    splits = {"train": pool}
+    official = {"train": pool}
     if official_test:
-        splits["test"] = {"image": np.full((4, 2, 1, 1), 255, np.uint8), "label": np.arange(4, dtype=np.int32) % 3}
-    return Arrays(splits, 3, 1 / 255, "0")
+        official["test"] = {"image": np.full((4, 2, 1, 1), 255, np.uint8), "label": np.arange(4, dtype=np.int32) % 3}
+    return Arrays(official, ("a", "b", "c"), 1 / 255, "0")
 
 
 @pytest.mark.parametrize(
@@ -211,11 +212,17 @@ def make_arrays(official_test):
         (True, 0, 6, (17, 6, 4)),
         (True, 17, 6, (17, 6, 4)),
         (False, 21, 1, (21, 1, 1)),
+        (False, 0, 3, (17, 3, 3)),
+        (False, 0, 0, (17, 3, 3)),
+        (False, 12, 0, (12, 3, 8)),
+        (True, 20, 0, (20, 3, 4)),
+        (True, 0, 0, (20, 3, 4)),
     ],
 )
 def test_splits_have_the_sizes_asked_for_and_share_no_example(official_test, train, validation, sizes):
     arrays = make_arrays(official_test)
-    data = loading.split("tiny", arrays, train, validation)
+    data = splits.split("tiny", arrays, train, validation)
+    data = {name: {key: np.asarray(rows) for key, rows in split.items()} for name, split in data.items()}
     rows = {name: split["image"][:, 0, 0, 0].astype(int) // 10 for name, split in data.items()}
     assert tuple(len(rows[name]) for name in ("train", "validation", "test")) == sizes
     drawn = ("train", "validation") if official_test else ("train", "validation", "test")
@@ -224,27 +231,26 @@ def test_splits_have_the_sizes_asked_for_and_share_no_example(official_test, tra
     for name in drawn:
         np.testing.assert_array_equal(data[name]["label"], LABELS[rows[name]], strict=True)
     if official_test:
-        assert data["test"] is arrays.splits["test"]
+        for key, values in arrays.splits["test"].items():
+            np.testing.assert_array_equal(data["test"][key], values, strict=True)
 
 
 @pytest.mark.parametrize(
     ("official_test", "train", "validation", "message"),
     [
         (False, 20, 3, "data.train=20 and data.validation=3 do not fit tiny: it has 23 examples, of which the test"),
-        (False, 0, 3, "data.train=20 and data.validation=3 do not fit tiny"),
+        (False, 0, 12, "data.train=0 and data.validation=12 do not fit tiny"),
         (True, 20, 4, "data.train=20 and data.validation=4 do not fit tiny: it has 23 examples"),
-        (True, 20, 0, "data.validation=0 is not possible"),
-        (True, 20, -1, "data.validation=-1 is not possible"),
-        (True, -1, 3, "data.train=-1 and"),
+        (True, 20, -1, "data.train=20 and data.validation=-1 are not possible"),
+        (True, -1, 3, "data.train=-1 and data.validation=3 are not possible"),
         (True, 0, 23, "data.train=0 and data.validation=23 do not fit"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(official_test, train, validation, message):
     with pytest.raises(UserError) as error:
-        loading.split("tiny", make_arrays(official_test), train, validation)
+        splits.split("tiny", make_arrays(official_test), train, validation)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    assert ("test split needs" in str(error.value)) == (not official_test)
 
 
 # Named sets
@@ -279,7 +285,9 @@ def test_splits_of_digits_are_stratified(digits):
 def test_splits_are_the_same_in_another_process(digits):
     program = (
         "import hashlib, types; from jaxdl.data import load\n"
-        "settings = types.SimpleNamespace(name='digits', dir='', train=1200, validation=200, order='shared')\n"
+        "other = types.SimpleNamespace(size=8, colour=False, label='')\n"
+        "settings = types.SimpleNamespace(name='digits', dir='', train=1200, validation=200, order='shared', "
+        "normalise='unit', image_folder=other, csv=other)\n"
         "source = load(settings, 100)\n"
         "parts = [source.data[s][k].tobytes() for s in ('validation', 'train', 'test') for k in ('image', 'label')]\n"
         "print(hashlib.sha256(b''.join(parts)).hexdigest(), source.fingerprint)"
@@ -295,14 +303,15 @@ def test_splits_are_the_same_in_another_process(digits):
 @pytest.mark.parametrize(
     ("changes", "batch_size", "message"),
     [
-        ({"name": "digit"}, 32, "unknown dataset 'digit'; did you mean 'digits'? valid: digits, mnist"),
+        ({"name": "digit"}, 32, "unknown dataset 'digit'; did you mean 'digits'? valid: digits, rendered"),
         ({"name": "fashion-mnist"}, 32, "did you mean 'fashion_mnist'?"),
         ({"order": "sead"}, 32, "unknown data.order 'sead'; did you mean 'seed'? valid: seed, shared"),
         ({}, 0, "batch_size=0 is not possible: valid is 1 to 1200, the training split of digits"),
         ({}, -8, "batch_size=-8 is not possible"),
         ({}, 1201, "batch_size=1201 is not possible: valid is 1 to 1200"),
         ({"train": 1700}, 32, "data.train=1700 and data.validation=200 do not fit digits: it has 1797 examples"),
-        ({"train": 0}, 32, "do not fit digits: it has 1797 examples, of which the test split needs at least one"),
+        ({"train": 1597}, 32, "do not fit digits: it has 1797 examples, of which the test split needs at least one"),
+        ({"normalise": "chanel"}, 32, "unknown data.normalise 'chanel'; did you mean 'channel'?"),
     ],
 )
 def test_load_names_the_mistake_and_what_is_valid(changes, batch_size, message):
@@ -318,7 +327,7 @@ def test_the_smallest_and_the_largest_batch_are_allowed(batch_size):
 
 
 def test_mnist_splits_its_official_training_set_and_keeps_its_official_test_set(tfds_dir):
-    official = tfds.read("mnist", tfds_dir).splits
+    official = tfds.read("mnist", tfds_dir, canonical=True).splits
     source = load(settings("mnist", 0, 5000, directory=tfds_dir), 100)
     data = source.data
     assert [len(data[name]["label"]) for name in ("train", "validation", "test")] == [55000, 5000, 10000]

@@ -38,7 +38,7 @@ def assert_complaint(line, bad, nearest):
         ([GREEDY, "--config=configs/greedy_pretraining.py:smok"], "'smok'", "smoke"),
         ([GREEDY, "--config", "configs/greedy_pretraining.py:papper"], "'papper'", "paper"),
         (["experiments.deep_autoencoder", "--config=configs/deep_autoencoder.py:mnits"], "'mnits'", "mnist"),
-        ([GREEDY, "--config=configs/gredy.py"], "'configs/gredy.py'", "configs/greedy_pretraining.py"),
+        ([GREEDY, "--config=configs/gredy_pretraining.py"], "'configs/gredy_pretraining.py'", "configs/greedy_pretraining.py"),
         ([GREEDY, "--config.sedes=3"], "'sedes'", "seeds"),
         ([GREEDY, SMOKE, "--config.data.nme=mnist"], "'data.nme'", "data.name"),
         ([GREEDY, SMOKE, "--config.optimizr.name=adam"], "'optimizr.name'", "optimizer.name"),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.data.source import Arrays
+from jaxdl.data import Arrays, loading
 from jaxdl.study.config import Config
 from jaxdl.study.run import plan, prepare, run_study
 from jaxdl.training.stopping import Requests
@@ -88,8 +88,8 @@ def replace_mnist(patch, train, test):
         image = random.integers(0, 256, (size, 28, 28, 1), np.uint8)
         return {"image": image, "label": (np.arange(size) % 10).astype(np.int32)}
 
-    arrays = Arrays({"train": split(train), "test": split(test)}, 10, 1 / 255, "0123456789abcdef")
-    patch.setattr("jaxdl.data.tfds.read", lambda name, directory: {"mnist": arrays}[name])
+    arrays = Arrays({"train": split(train), "test": split(test)}, tuple("0123456789"), 1 / 255, "0123456789abcdef")
+    patch.setitem(loading.SETS, "mnist", loading.Set("", lambda settings: arrays))
 
 
 def test_a_preset_that_is_new_is_tested_here():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdl import data, models, tasks, training
-from jaxdl.data import order
+from jaxdl.data import normalisation, order
 
 HYPER = {"learning_rate": 0.5, "weight_decay": 0.0, "momentum": 0.0}
 STRENGTHS = {"masking": 0.0, "gaussian": 0.0, "salt_pepper": 0.0, "sparsity_weight": 0.0, "sparsity_target": 0.2}
@@ -24,7 +24,8 @@ def make_source(train=42, validation=13, test=11, batch_size=8):
         return {"image": image, "label": rng.integers(0, CLASSES, size).astype(np.int32)}
 
     splits = {"train": split(train), "validation": split(validation), "test": split(test)}
-    return data.Source("tiny", splits, CLASSES, SCALE, f"{train} {validation} {test}", batch_size)
+    normalise = normalisation.Normalisation("unit", SCALE)
+    return data.Source("tiny", splits, ("a", "b", "c"), normalise, f"{train} {validation} {test}", batch_size)
 
 
 def make_runs(seeds, **hyper):

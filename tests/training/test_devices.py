@@ -198,7 +198,7 @@ def test_strategies_agree_on_autoencoders(bench, close, monkeypatch):
 def test_strategies_agree_on_classifiers(bench, close):
     """50 steps on data of a run's own, with a moving average; one run stops early."""
 
-    def prepare(run, split, values):
+    def prepare(run, values):
         return values | {"image": bench.source.images(values["image"]) * run["hyper"]["zoom"]}
 
     source = bench.make_source(batch_size=16)._replace(prepare=prepare)

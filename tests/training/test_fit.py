@@ -190,9 +190,8 @@ def outline(tree):
 def test_prepared_data(bench, close):
     """A run's own data, from its own input: the same as training on that data."""
 
-    def prepare(run, split, values):
-        scale = 2.0 if split == "train" else 1.0
-        return values | {"image": bench.source.images(values["image"]) * run["hyper"]["zoom"] * scale + run["shift"]}
+    def prepare(run, values):
+        return values | {"image": bench.source.images(values["image"]) * run["hyper"]["zoom"] + run["shift"]}
 
     runs = bench.make_runs([1, 2], **bench.HYPER | {"zoom": [1.0, 3.0]}) | {"shift": np.float32([0.5, -0.5])}
     source = bench.source._replace(prepare=prepare)
@@ -202,8 +201,7 @@ def test_prepared_data(bench, close):
     for number, (zoom, shift) in enumerate([(1, 0.5), (3, -0.5)]):
         data = {}  # the plain loop takes 1/16 of what is stored, exactly
         for split, values in bench.source.data.items():
-            scale = np.float32(2 * zoom if split == "train" else zoom)
-            data[split] = values | {"image": values["image"] * scale + np.float32(16 * shift)}
+            data[split] = values | {"image": values["image"] * np.float32(zoom) + np.float32(16 * shift)}
         trace, _ = bench.plain_loop(bench.classify, bench.source._replace(data=data), number + 1, bench.HYPER, 10)
         close(row_of(fitted.params, number), trace[-1])
         expected = bench.plain_classifier(trace[-1], data["test"])

@@ -19,7 +19,13 @@ LBFGS = SimpleNamespace(
 @pytest.fixture(scope="module")
 def source():
     """300 digits as one full batch."""
-    return data.load(SimpleNamespace(name="digits", dir="", train=300, validation=100, order="seed"), 300)
+    arrays = data.SETS["digits"].read(None)
+    parts = {
+        split: {key: np.asarray(rows) for key, rows in part.items()}
+        for split, part in data.splits.split("digits", arrays, 300, 100).items()
+    }
+    normalise = data.normalisation.fit("unit", parts["train"]["image"], arrays.scale)
+    return data.Source("digits", parts, arrays.names, normalise, arrays.fingerprint, 300)
 
 
 def full_batch(tmp_path, source, task, steps, weight_decay=0.0):

@@ -1,0 +1,216 @@
+"""Data sets: what there is, and what one contains.
+
+Counts by split and class, shapes, value range, mean and standard deviation, examples that are there twice, a
+contact sheet, and one image as a matrix of numbers.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.errors import UserError
+from jaxdl.study import command_line
+
+HELP = """
+usage: python -m experiments.data                  lists the sets, and which are here
+       python -m experiments.data NAME [options]   what is in one
+
+  --config.data.dir=DIR                 where it lies: a folder of TFDS sets, the authors' own files,
+                                        your folder of pictures, your .npz or .csv file
+  --config.data.train=N                 training examples; 0: all that the other splits leave
+  --config.data.validation=N            validation examples; 0: as the set has them, or a sixth
+  --config.data.normalise=KIND          unit, pixel_mean, channel or binarised
+  --config.data.image_folder.size=N     pixels a side;  --config.data.image_folder.colour=True
+  --config.data.csv.label=COLUMN        the column that holds the class
+  --workdir=DIR                         where pictures go; default runs/data/NAME
+  --offline                             download nothing
+"""
+LISTED = 20  # classes in the terminal and on the contact sheet
+COLUMNS = 12  # images of each class on the contact sheet
+
+
+def command(words: list[str]) -> None:
+    """Do what the command line asks for."""
+    from absl import flags
+
+    options = flags.FLAGS
+    settings = options.config.data
+    if len(words) > 1 or (words and settings.name):
+        raise UserError(f"one data set at a time: {' '.join([*words, settings.name]).strip()}")
+    name = words[0] if words else settings.name
+    if not name:
+        list_sets(settings.dir)
+        return
+    with settings.unlocked():
+        settings.name = name
+    show(settings, Path(options.workdir or f"runs/data/{name}"))
+
+
+def list_sets(folder: str) -> None:
+    """Every name that `data.name` may have, and where that set comes from."""
+    from jaxdl import data
+
+    rows = {name: (each.line, each.where(name, folder)) for name, each in data.SETS.items()}
+    root = data.tfds.root(folder)
+    others = sorted(set(data.tfds.prepared(folder)) - set(rows))
+    rows |= {name: ("prepared by TFDS", f"in {root}") for name in others}
+    for name, (line, where) in rows.items():
+        print(f"{name:<17} {line:<66} {where}" if len(where) < 16 else f"{name:<17} {line}\n{'':<17} {where}")
+    print(f"\nAny other set: python -m jaxdl.data.prepare NAME prepares what TFDS knows, in {root}.")
+    print("What is in one: python -m experiments.data NAME")
+
+
+def show(settings: Any, workdir: Path) -> None:
+    """Print what a set contains, and write pictures, pixels.csv and contents.json into `workdir`."""
+    from jaxdl import data
+
+    arrays = data.loading.read(settings)
+    splits = data.splits.split(settings.name, arrays, settings.train, settings.validation)
+    train = splits["train"]
+    found = data.contents.describe(splits, len(arrays.names), arrays.scale)
+    twice = data.contents.duplicates(splits)
+    normalise = data.normalisation.fit(settings.normalise, train["image"], arrays.scale)
+    shape, stored = train["image"].shape[1:], train["image"].dtype
+    further = [key for key in train if key not in ("image", "label")]
+    official = ", ".join(split for split in splits if split in arrays.splits)
+
+    print(f"{settings.name}: {len(arrays.names)} classes, {'x'.join(map(str, shape))} values of {stored}", end="")
+    print(f", with {' and '.join(further)}" if further else "")
+    print(f"fingerprint {arrays.fingerprint[:16]}; splits that come with it: {official}\n")
+    by_channel = 1 < shape[-1] <= 4
+    header = f"{'split':<12}{'examples':>10}{'min':>9}{'max':>9}{'mean':>9}{'std':>9}"
+    print(f"{header}   {'mean ± std by channel' if by_channel else ''}".rstrip())
+    for split, each in found.items():
+        numbers = f"{sum(each.by_class):>10,}{each.minimum:>9.4g}{each.maximum:>9.4g}"
+        mean, std = float(np.mean(each.mean)), overall_std(each)
+        channels = "  ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(each.mean, each.std, strict=True))
+        print(f"{split:<12}{numbers}{mean:>9.4f}{std:>9.4f}   {channels if by_channel else ''}".rstrip())
+    if arrays.scale != 1:
+        print(f"(minimum and maximum as stored; mean and standard deviation of value / {round(1 / arrays.scale)})")
+    print_classes(arrays.names, found)
+    print_duplicates(twice)
+    workdir.mkdir(parents=True, exist_ok=True)
+    summary = {
+        "name": settings.name,
+        "fingerprint": arrays.fingerprint,
+        "classes": arrays.names,
+        "shape": shape,
+        "splits": {split: each._asdict() for split, each in found.items()},
+        "duplicates": {
+            "within": twice.within,
+            "across": {" in ".join(reversed(pair)): count for pair, count in twice.across.items()},
+            "relabelled": twice.relabelled,
+        },
+        "normalisation": normalise.plain(),
+        "command": f"python -m experiments.data {shlex.join(sys.argv[1:])}",
+    }
+    (workdir / "contents.json").write_text(json.dumps(summary, indent=1) + "\n")
+    written = ["contents.json"]
+    if len(shape) == 3:
+        written += draw(arrays.names, train, normalise, workdir)
+    print(f"\nwritten to {workdir}: {', '.join(written)}")
+
+
+def overall_std(each: Any) -> float:
+    """Of all values, from the mean and standard deviation of equally large channels."""
+    mean, std = np.array(each.mean), np.array(each.std)
+    return float(np.sqrt((std**2 + mean**2).mean() - mean.mean() ** 2))
+
+
+def print_classes(names: tuple[str, ...], found: dict[str, Any]) -> None:
+    """Examples of each class in each split."""
+    width = min(32, max(len("class"), *(len(name) for name in names[:LISTED]))) + 2
+    print("\n" + f"{'class':<{width}}" + "".join(f"{split:>12}" for split in found))
+    for label, name in enumerate(names[:LISTED]):
+        counts = "".join(f"{each.by_class[label]:>12,}" for each in found.values())
+        print(f"{name[: width - 2]:<{width}}{counts}")
+    if len(names) > LISTED:
+        print(f"and {len(names) - LISTED} more, in contents.json")
+
+
+def print_duplicates(twice: Any) -> None:
+    """How many examples are there twice, and where."""
+    lines = [f"{count:,} within {split}" for split, count in twice.within.items() if count]
+    lines += [f"{count:,} of {later} also in {earlier}" for (earlier, later), count in twice.across.items() if count]
+    print("\nduplicates (the same values in every pixel): " + ("; ".join(lines) or "none"))
+    if twice.relabelled:
+        print(f"{twice.relabelled:,} of them have another label there")
+
+
+def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> list[str]:
+    """The contact sheet, and one image as numbers: printed, as pixels.csv, and as a picture with its numbers."""
+    from matplotlib.figure import Figure
+
+    labels = np.asarray(train["label"])
+    present = [label for label in range(len(names)) if (labels == label).any()][:LISTED]
+    sheet = [np.asarray(train["image"][np.flatnonzero(labels == label)[:COLUMNS]]) for label in present]
+    height, width, channels = sheet[0].shape[1:]
+    figure = Figure(figsize=(9, 0.3 + 0.68 * len(sheet) * height / width), layout="constrained")
+    axes = figure.subplots()
+    canvas = np.ones((len(sheet) * (height + 2), COLUMNS * (width + 2), 3))
+    for row, images in enumerate(sheet):
+        for column, image in enumerate(images):
+            place = np.s_[row * (height + 2) + 1 :, column * (width + 2) + 1 :]
+            canvas[place][:height, :width] = np.clip(shown_as(image, normalise), 0, 1)
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_yticks([(row + 0.5) * (height + 2) for row in range(len(sheet))], [names[label][:24] for label in present])
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(left=False)
+    figure.savefig(workdir / "contact_sheet.png", dpi=160)
+
+    image = np.asarray(train["image"][0])
+    matrix = image[..., 0]
+    np.savetxt(workdir / "pixels.csv", image.reshape(height, -1), fmt="%g", delimiter=",")  # [h, w, c] -> [h, w c]
+    what = f"the first training image, class {names[labels[0]]}" + (", its red channel" if channels == 3 else "")
+    print_matrix(matrix, what)
+    side = max(3.0, 0.3 * width)
+    figure = Figure(figsize=(min(side, 24), min(side, 24) * height / width + 0.3), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="gray", interpolation="nearest")
+    if width <= 64:
+        middle = (float(matrix.min()) + float(matrix.max())) / 2
+        for (line, column), value in np.ndenumerate(matrix):
+            colour = "black" if value > middle else "white"
+            axes.text(column, line, f"{value:g}"[:4], ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title(what, fontsize=10)
+    axes.set_axis_off()
+    figure.savefig(workdir / "pixels.png", dpi=120)
+    return ["contact_sheet.png", "pixels.png", "pixels.csv"]
+
+
+def shown_as(image: np.ndarray, normalise: Any) -> np.ndarray:
+    """A stored image as colours [height, width, 3] in [0, 1]."""
+    values = image.astype(np.float64) * normalise.scale
+    if not np.issubdtype(image.dtype, np.integer):
+        values = (values - values.min()) / max(values.max() - values.min(), 1e-9)
+    return np.repeat(values[..., :1], 3, axis=-1) if image.shape[-1] != 3 else values
+
+
+def print_matrix(matrix: np.ndarray, what: str) -> None:
+    """As much of the middle of a matrix as fits in 96 columns."""
+    texts = [[f"{value:.4g}" for value in line] for line in matrix]
+    cell = max(len(text) for line in texts for text in line) + 1
+    columns = min(matrix.shape[1], 96 // cell)
+    lines = min(matrix.shape[0], 28)
+    left, top = (matrix.shape[1] - columns) // 2, (matrix.shape[0] - lines) // 2
+    whole = (lines, columns) == matrix.shape
+    print(f"\n{what}" + ("" if whole else f": rows {top}-{top + lines - 1}, columns {left}-{left + columns - 1}"))
+    for line in texts[top : top + lines]:
+        print("".join(f"{text:>{cell}}" for text in line[left : left + columns]))
+
+
+def define() -> list[str]:
+    """Flags of this command alone."""
+    from absl import flags
+
+    flags.DEFINE_string("workdir", "", "")
+    return ["workdir"]
+
+
+if __name__ == "__main__":
+    command_line.main("data", lambda: __doc__.strip() + "\n" + HELP, define, command)

@@ -1,0 +1,78 @@
+"""Blocks of a source too large for the device: read in the host's background, in the order of the steps.
+
+A block is a split's part that the device holds for a while: {"image": [M, ...], "label": [M], ..., "first": uint32},
+where `first` is the number of the block's first batch. What a batch holds follows from its number alone, so going
+on from any step gives the same examples, whatever the number of workers.
+"""
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.source import Source, Split
+
+BLOCK_BYTES = 32e6  # two blocks are on the device at a time
+
+
+def batches_per_block(split: Split, batch_size: int) -> int:
+    """How many batches of a split a block has."""
+    example = sum(rows.nbytes for rows in split.values()) / len(split["label"])
+    return max(1, min(int(BLOCK_BYTES / (example * batch_size)), -(-len(split["label"]) // batch_size)))
+
+
+def training_blocks(source: Source, step: int, steps: int) -> Any:
+    """The training blocks from the one that holds `step` to the one that holds the last of `steps`.
+
+    An iterator; `close` it to end its worker processes.
+    """
+    count = batches_per_block(source.data["train"], source.batch_size)
+    # Numbers, not the source: its functions need not be known in another process.
+    plain = source._replace(data={"train": source.data["train"]}, prepare=None, subset=None)
+    block = functools.partial(training_block, plain, count)
+    return _ahead(block, step // count, -(-steps // count), source.workers)
+
+
+def training_block(source: Source, count: int, number: int) -> Split:
+    """Block `number` of `count` batches each, in the order that all runs share."""
+    position = np.arange(source.batch_size, dtype=np.uint32)
+    split = source.data["train"]
+    steps = range(number * count, (number + 1) * count)
+    index = np.concatenate([source.places(0, np.uint32(step), position, len(split["label"])) for step in steps])
+    return {key: rows[index] for key, rows in split.items()} | {"first": np.uint32(number * count)}
+
+
+def evaluation_blocks(split: Split, batch_size: int) -> Iterator[Split]:
+    """A whole split in file order, the last block filled up by repeating the last example."""
+    size, count = len(split["label"]), batches_per_block(split, batch_size)
+    block = functools.partial(evaluation_block, split, batch_size, count)
+    return _ahead(block, 0, -(-size // (batch_size * count)), 0)
+
+
+def evaluation_block(split: Split, batch_size: int, count: int, number: int) -> Split:
+    """Block `number` of `count` batches each."""
+    here = np.arange(number * count * batch_size, (number + 1) * count * batch_size)
+    index = np.minimum(here, len(split["label"]) - 1)
+    return {key: rows[index] for key, rows in split.items()} | {"first": np.uint32(number * count)}
+
+
+def _ahead(block: Callable[[int], Split], first: int, last: int, workers: int) -> Any:
+    """block(first), ..., block(last - 1), read ahead by a thread or by worker processes until `close`."""
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # grain reads a flag of its own, and raises in programs that parse none
+        flags.FLAGS.mark_as_parsed()
+    numbers = grain.MapDataset.range(first, last).map(block)
+    reading = numbers.to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else 1, prefetch_buffer_size=2))
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        reading = reading.mp_prefetch(options, worker_init_fn=_leave_signals)
+    return iter(reading)
+
+
+def _leave_signals(worker: int, workers: int) -> None:
+    """Ctrl-C reaches the workers, too; the process that trains decides when they end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,138 @@
+"""The command line that all entry points share: --config with overrides, one-line errors, --help without imports."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxdl.errors import UserError, unknown
+from jaxdl.study.config import flatten
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main(
+    name: str, help_text: Callable[[], str], define: Callable[[], list[str]], body: Callable[[list[str]], None]
+) -> None:
+    """Parse the command line of `experiments.NAME`, whose recipe is configs/NAME.py, and call `body(words)`.
+
+    define: defines absl flags beyond --config and --offline, and returns their names
+    body: gets the words that are no options; reads `absl.flags.FLAGS`
+
+    A UserError ends the process with status 2 and one line.
+    """
+    from absl import app, flags, logging
+    from ml_collections import config_flags
+
+    try:
+        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+            print(help_text(), flush=True)
+            return
+        chosen = _check_overrides(sys.argv, CHECKOUT / "configs" / f"{name}.py")
+    except UserError as error:
+        _stop(error)
+    except BrokenPipeError:
+        _fall_silent()
+        return
+    config_flags.DEFINE_config_file("config", chosen, lock_config=True)
+    flags.DEFINE_bool("offline", False, "")
+    options = ["config", "offline", *define()]
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            words = flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            _stop(unknown("option", f"--{error.flagname}", [f"--{option}" for option in options]))
+        except (flags.Error, ValueError) as error:  # ValueError for `--nolist=3`
+            _stop(UserError(str(error).replace("\n", " ")))
+        if flags.FLAGS.offline:
+            os.environ["JAXDL_OFFLINE"] = "1"  # for processes that this one starts, too
+        return words
+
+    def run(words: list[str]) -> None:
+        # absl sends what libraries log to the terminal; what matters reaches us as an exception.
+        logging.set_verbosity(logging.FATAL)
+        body(words[1:])
+
+    try:
+        app.run(run, flags_parser=parse)
+    except UserError as error:
+        _stop(error)
+    except BrokenPipeError:
+        _fall_silent()
+
+
+def values(config: Any) -> dict[str, Any]:
+    """A config as nested plain values. Tuples of texts given as "a,b" on the command line arrive as one text."""
+
+    def split(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: split(inner) for key, inner in value.items()}
+        if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str) and "," in value[0]:
+            return tuple(part.strip() for part in value[0].split(",") if part.strip())
+        return value
+
+    return split(config.to_dict())
+
+
+def _check_overrides(argv: list[str], default: Path) -> str:
+    """Before absl reads the flags: is there such a config, such a preset, and does it have the keys that are set?
+
+    Returns the chosen FILE[:PRESET].
+    """
+    chosen = str(default)
+    for number, word in enumerate(argv):
+        if word in ("--config", "-config") and number + 1 < len(argv):
+            chosen = argv[number + 1]
+        elif word.startswith(("--config=", "-config=")):
+            chosen = word.split("=", 1)[1]
+    path, _, preset = chosen.partition(":")
+    config = load_config(Path(path)).get_config(preset)
+    keys = flatten(config.to_dict())
+    recipe = flatten(load_config(default).get_config().to_dict())  # what the study reads, for some variant at least
+    for key in keys:
+        if key not in recipe and not key.startswith("tune."):
+            raise _unknown_key(key, recipe)
+    for word in argv[1:]:
+        name = word.lstrip("-").split("=", 1)[0]
+        if not word.startswith("-") or not name.startswith("config."):
+            continue
+        key = name.removeprefix("config.")
+        if key not in keys:
+            raise _unknown_key(key, keys)
+        tuned = key.replace("hyper.", "tune.", 1)
+        if key.startswith("hyper.") and tuned in keys:
+            raise UserError(f"--{name} has no effect, because this study tunes it: set --config.{tuned}=VALUE,...")
+        if "=" not in word:
+            raise UserError(f"--{name} has no value: write --{name}=VALUE")
+    return chosen
+
+
+def _unknown_key(key: str, keys: Iterable[str]) -> UserError:
+    section = key.rpartition(".")[0]
+    beside = sorted({name for name in keys if name.rpartition(".")[0] == section})
+    sections = sorted({name.split(".")[0] + ".*" for name in keys if "." in name}) if not section else []
+    return unknown("config key", key, [*beside, *sections] or keys, near=keys)
+
+
+def load_config(path: Path) -> Any:
+    """The module of a config file. Configs are code of this checkout or the user's own."""
+    if not path.is_file():
+        presets = sorted(str(found.relative_to(CHECKOUT)) for found in (CHECKOUT / "configs").glob("*.py"))
+        raise unknown("config file", path, presets)
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _stop(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _fall_silent() -> None:
+    """Write to nowhere from now on: the reader of our output has gone, as in `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
