@@ -17,7 +17,7 @@ def main() -> None:
         found += 1
         first, _, rest = doc.partition("\n\n")
         line = rest.split("\n\n")[0].replace("\n", " ")
-        minutes = next((line for line in doc.splitlines() if line.startswith("Minutes:")), "")
+        minutes = next((line for line in doc.splitlines() if line.startswith("Minutes:")), "(no study)")
         print(f"{path.stem}   {minutes}")
         for text in (first.replace("\n", " "), line):
             print(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent="  "))

@@ -7,6 +7,7 @@ contact sheet, and one image as a matrix of numbers.
 import json
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ usage: python -m experiments.data                  lists the sets, and which are
 """
 LISTED = 20  # classes in the terminal and on the contact sheet
 COLUMNS = 12  # images of each class on the contact sheet
+HIGHEST = 48  # inches of a picture
 
 
 def command(words: list[str]) -> None:
@@ -81,14 +83,15 @@ def show(settings: Any, workdir: Path) -> None:
     print(f"{settings.name}: {len(arrays.names)} classes, {'x'.join(map(str, shape))} values of {stored}", end="")
     print(f", with {' and '.join(further)}" if further else "")
     print(f"fingerprint {arrays.fingerprint[:16]}; splits that come with it: {official}\n")
-    by_channel = 1 < shape[-1] <= 4
-    header = f"{'split':<12}{'examples':>10}{'min':>9}{'max':>9}{'mean':>9}{'std':>9}"
-    print(f"{header}   {'mean ± std by channel' if by_channel else ''}".rstrip())
+    print(f"{'split':<12}{'examples':>12}" + "".join(f"{name:>12}" for name in ("min", "max", "mean", "std")))
     for split, each in found.items():
-        numbers = f"{sum(each.by_class):>10,}{each.minimum:>9.4g}{each.maximum:>9.4g}"
-        mean, std = float(np.mean(each.mean)), overall_std(each)
-        channels = "  ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(each.mean, each.std, strict=True))
-        print(f"{split:<12}{numbers}{mean:>9.4f}{std:>9.4f}   {channels if by_channel else ''}".rstrip())
+        numbers = (each.minimum, each.maximum, float(np.mean(each.mean)), overall_std(each))
+        print(f"{split:<12}{sum(each.by_class):>12,}" + "".join(f"{number:>12.4g}" for number in numbers))
+    if 1 < shape[-1] <= 4:
+        print("mean ± std by channel")
+        for split, each in found.items():
+            channels = [f"{mean:>10.4g} ± {std:<9.4g}" for mean, std in zip(each.mean, each.std, strict=True)]
+            print(f"{split:<12}{''.join(channels)}".rstrip())
     if arrays.scale != 1:
         print(f"(minimum and maximum as stored; mean and standard deviation of value / {round(1 / arrays.scale)})")
     print_classes(arrays.names, found)
@@ -118,7 +121,7 @@ def show(settings: Any, workdir: Path) -> None:
 def overall_std(each: Any) -> float:
     """Of all values, from the mean and standard deviation of equally large channels."""
     mean, std = np.array(each.mean), np.array(each.std)
-    return float(np.sqrt((std**2 + mean**2).mean() - mean.mean() ** 2))
+    return float(np.sqrt((std**2).mean() + mean.var()))
 
 
 def print_classes(names: tuple[str, ...], found: dict[str, Any]) -> None:
@@ -136,7 +139,8 @@ def print_duplicates(twice: Any) -> None:
     """How many examples are there twice, and where."""
     lines = [f"{count:,} within {split}" for split, count in twice.within.items() if count]
     lines += [f"{count:,} of {later} also in {earlier}" for (earlier, later), count in twice.across.items() if count]
-    print("\nduplicates (the same values in every pixel): " + ("; ".join(lines) or "none"))
+    text = "duplicates (the same values in every pixel): " + ("; ".join(lines) or "none")
+    print("\n" + textwrap.fill(text, 100, subsequent_indent="  "))
     if twice.relabelled:
         print(f"{twice.relabelled:,} of them have another label there")
 
@@ -149,7 +153,7 @@ def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> l
     present = [label for label in range(len(names)) if (labels == label).any()][:LISTED]
     sheet = [np.asarray(train["image"][np.flatnonzero(labels == label)[:COLUMNS]]) for label in present]
     height, width, channels = sheet[0].shape[1:]
-    figure = Figure(figsize=(9, 0.3 + 0.68 * len(sheet) * height / width), layout="constrained")
+    figure = Figure(figsize=(9, min(0.3 + 0.68 * len(sheet) * height / width, HIGHEST)), layout="constrained")
     axes = figure.subplots()
     canvas = np.ones((len(sheet) * (height + 2), COLUMNS * (width + 2), 3))
     for row, images in enumerate(sheet):
@@ -166,13 +170,13 @@ def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> l
     image = np.asarray(train["image"][0])
     matrix = image[..., 0]
     np.savetxt(workdir / "pixels.csv", image.reshape(height, -1), fmt="%g", delimiter=",")  # [h, w, c] -> [h, w c]
-    what = f"the first training image, class {names[labels[0]]}" + (", its red channel" if channels == 3 else "")
+    what = f"the first training image, class {names[labels[0]][:24]}" + (", its red channel" if channels == 3 else "")
     print_matrix(matrix, what)
     side = max(3.0, 0.3 * width)
-    figure = Figure(figsize=(min(side, 24), min(side, 24) * height / width + 0.3), layout="constrained")
+    figure = Figure(figsize=(min(side, 24), min(min(side, 24) * height / width + 0.3, HIGHEST)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix, cmap="gray", interpolation="nearest")
-    if width <= 64:
+    if matrix.size <= 64 * 64:
         middle = (float(matrix.min()) + float(matrix.max())) / 2
         for (line, column), value in np.ndenumerate(matrix):
             colour = "black" if value > middle else "white"

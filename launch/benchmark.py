@@ -1,16 +1,22 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations]
+    python -m launch.benchmark [epoch] [runs] [compilations] [loading] [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
 compilations  how often `advance` is compiled for a 3 x 4 sweep of learning rate and weight decay
 
-MNIST is looked for in $TFDS_DATA_DIR.
+loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
+streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
+
+MNIST and CIFAR-10 are looked for in $TFDS_DATA_DIR. A start is cold when jaxdl's cache is empty; the files themselves
+may still be in the system's.
 """
 
 import logging
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,11 +39,19 @@ REPEATS = 5
 
 def problem(name: str, hidden: int, batch_size: int) -> tuple[Any, Any, Callable]:
     """(source, task, optimizer) of an MLP with one hidden layer of ReLU units."""
-    sizes = {"digits": (1200, 200), "mnist": (60000 - 5000, 5000)}[name]
-    settings = SimpleNamespace(name=name, dir="", train=sizes[0], validation=sizes[1], order="seed")
-    source = data.load(settings, batch_size)
+    train, validation = {"digits": (1200, 200), "mnist": (60000 - 5000, 5000)}[name]
+    source = data.load(described(name, train=train, validation=validation), batch_size)
     task = tasks.classify(models.MLP((hidden,), 10, "relu", "he_normal"), source.data["train"]["image"].shape[1:])
     return source, task, training.optimizer(RULE, 1)
+
+
+def described(name: str, **changes: Any) -> Any:
+    """Settings of a data set, as a config has them."""
+    values = {
+        "name": name, "dir": "", "train": 0, "validation": 0, "order": "seed", "normalise": "unit",
+        "image_folder": SimpleNamespace(size=64, colour=True), "csv": SimpleNamespace(label="label"),
+    }  # fmt: skip
+    return SimpleNamespace(**values | changes)
 
 
 def runs(count: int) -> dict[str, Any]:
@@ -149,6 +163,133 @@ def compilations() -> None:
     print(f"compilations of advance for a 3 x 4 sweep of learning rate and weight decay: {count}")
 
 
+FIRST_BATCH = """
+import resource, time
+import jax, numpy as np
+from jaxdl import data
+from launch.benchmark import described
+started = time.perf_counter()
+source = data.load(described({name!r}, dir={folder!r}), 128)
+train = jax.device_put(dict(source.data["train"]))
+run = {{"seed": np.uint32(0)}}
+jax.block_until_ready(jax.jit(source.batch)(train, run, np.uint32(0)))
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+def loading() -> None:
+    """Each start in a process of its own, with a cache of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder) / "photos"
+        write_photos(photos, 5000)
+        for name, place in (("mnist", ""), ("cifar10", ""), ("image_folder", str(photos))):
+            code = FIRST_BATCH.format(name=name, folder=place)
+            environment = os.environ | {"JAXDL_CACHE_DIR": f"{folder}/{name}"}
+            found = []
+            for _ in ("cold", *["warm"] * REPEATS):
+                done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+                if done.returncode:
+                    raise UserError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+                found.append([float(word) for word in done.stdout.split()])
+            (cold, memory), warm = found[0], statistics.median(seconds for seconds, _ in found[1:])
+            again = statistics.median(gigabytes for _, gigabytes in found[1:])
+            print(
+                f"first batch of {name}: cold {cold:.2f} s, {memory:.2f} GB; warm {warm:.2f} s, {again:.2f} GB "
+                f"(median of {REPEATS}; after `import jax`)",
+                flush=True,
+            )
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """JPEGs of 320 x 240 pixels in 5 classes: smooth random colours."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for number in range(count):
+        place = folder / f"class{number % 5}"
+        place.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
+        small.resize((320, 240), Image.Resampling.BICUBIC).save(place / f"{number:05d}.jpg", quality=90)
+
+
+def streaming() -> None:
+    """CIFAR-10 in batches of 128."""
+    import jax
+
+    for workers in (0, 1, 2):
+        source = data.load(described("cifar10", order="shared"), 128, 0, workers)
+        count = data.streaming.batches_per_block(source.data["train"], 128)
+        blocks = data.streaming.training_blocks(source, 0, 10**9)
+        next(blocks)  # the processes have started
+        rates = []
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            for _ in range(5):
+                next(blocks)
+            rates.append(5 * count * 128 / (time.perf_counter() - started))
+        blocks.close()
+        print(f"streaming CIFAR-10, {workers} workers: {statistics.median(rates):,.0f} images/s", flush=True)
+    source = data.load(described("cifar10", order="shared"), 128, 0)
+    step, state = resnet_step(source)
+    feed = training.Feed(source, 0, 10**9, jax.device_put)
+    block, end = feed.at(0)
+    state = jax.block_until_ready(step(state, block, np.uint32(0)))  # compiles
+    waited, started = 0.0, time.perf_counter()
+    for number in range(1, 2 * end):
+        before = time.perf_counter()
+        block, _ = feed.at(number)
+        waited += time.perf_counter() - before
+        state = step(state, block, np.uint32(number))
+        before = time.perf_counter()
+        feed.look_ahead()
+        waited += time.perf_counter() - before  # an upper bound: the device computes meanwhile
+        jax.block_until_ready(state)
+    share = waited / (time.perf_counter() - started)
+    feed.close()
+    print(f"a ResNet-20 step of batch 128 waits for data at most {share:.2%} of its time ({2 * end - 1} steps)")
+
+
+def resnet_step(source: Any) -> tuple[Callable, Any]:
+    """One SGD step of a ResNet-20 for CIFAR (He et al. 2015, arXiv 1512.03385, section 4.2), on a streamed block."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import linen as nn
+
+    class ResNet20(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            def normalised(x: Any, width: int, stride: int = 1) -> Any:
+                x = nn.Conv(width, (3, 3), stride, use_bias=False)(x)
+                return nn.BatchNorm(use_running_average=False)(x)
+
+            x = nn.relu(normalised(x, 16))
+            for width, stride in ((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1)):
+                inner = normalised(nn.relu(normalised(x, width, stride)), width)
+                shortcut = jnp.pad(x[:, ::stride, ::stride], ((0, 0),) * 3 + ((0, width - x.shape[-1]),))  # option A
+                x = nn.relu(inner + shortcut)
+            return nn.Dense(10)(x.mean(axis=(1, 2)))
+
+    network, rule = ResNet20(), optax.sgd(0.1, 0.9)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    run = {"seed": np.uint32(0)}
+
+    @jax.jit
+    def step(state: Any, block: Any, number: Any) -> Any:
+        params, memory = state
+        batch = source.batch(block, run, number)
+
+        def loss(params: Any) -> Any:
+            mutable = {"params": params, "batch_stats": variables["batch_stats"]}
+            logits, _ = network.apply(mutable, batch["image"], mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+        updates, memory = rule.update(jax.grad(loss)(params), memory)
+        return optax.apply_updates(params, updates), memory
+
+    return step, (variables["params"], rule.init(variables["params"]))
+
+
 def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> None:
     """Print the ratio of medians over REPEATS alternating calls, after one call of each that compiles."""
     slow(), fast()
@@ -157,7 +298,7 @@ def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> No
     print(f"{what}: {first / second:.2f} ({first:.3f} s / {second:.3f} s, medians of {REPEATS})", flush=True)
 
 
-PARTS = {"epoch": epoch, "runs": spread, "compilations": compilations}
+PARTS = {"epoch": epoch, "runs": spread, "compilations": compilations, "loading": loading, "streaming": streaming}
 
 
 def main() -> None:

@@ -183,26 +183,27 @@ def _load(place: Path, scale: float) -> Arrays:
         splits: dict[str, dict[str, np.ndarray]] = {}
         for file in about["files"]:
             split, _, key = file.partition("_")
-            splits.setdefault(split, {})[key] = np.load(place / f"{file}.npy", mmap_mode="r")
+            splits.setdefault(split, {})[key] = np.lib.format.open_memmap(place / f"{file}.npy", mode="r")
         for split, values in splits.items():
             if len({len(array) for array in values.values()}) > 1:
                 raise ValueError(f"the files of {split} have different lengths")
         return Arrays(splits, tuple(about["names"]), scale, about["fingerprint"])
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+    except Exception as error:  # of a damaged header, NumPy raises all kinds
         raise UserError(f"the cache {place} is damaged ({line(error)}); delete it and start again") from error
 
 
 def hashes(paths: Sequence[Path]) -> list[str]:
     """SHA-256 of each file's content, in hex. Files that kept their size and time are not read again."""
     memo = folder() / "hashes" / (hashlib.sha256(os.path.abspath(paths[0].parent).encode()).hexdigest()[:16] + ".json")
-    known: dict[str, list] = {}
+    known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memo.read_text())
+        read = json.loads(memo.read_text())
+        known = read if isinstance(read, dict) else {}
     found, result, fresh = {}, [], False
     for path in paths:
         status = path.stat()
         entry = known.get(os.path.abspath(path), [])
-        if entry[:2] != [status.st_size, status.st_mtime_ns]:
+        if not (isinstance(entry, list) and len(entry) == 3 and entry[:2] == [status.st_size, status.st_mtime_ns]):
             with path.open("rb") as file:
                 entry = [status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
             fresh = True

@@ -29,15 +29,17 @@ def describe(splits: dict[str, Split], classes: int, scale: float) -> dict[str, 
         stored = values["image"]
         channels = stored.shape[-1]
         low, high, total, squares, count = np.inf, -np.inf, np.zeros(channels), np.zeros(channels), 0
+        # Sums of differences from some value of each channel: of the values, small deviations would cancel.
+        origin = np.asarray(stored[:1]).reshape(-1, channels)[0].astype(np.float64) * scale
         for first in range(0, len(stored), _BLOCK):
             block = np.asarray(stored[first : first + _BLOCK]).reshape(-1, channels)  # [n, ..., C] -> [n ..., C]
             low, high = min(low, block.min()), max(high, block.max())
-            scaled = block.astype(np.float64) * scale
+            scaled = block.astype(np.float64) * scale - origin
             total, squares, count = total + scaled.sum(axis=0), squares + (scaled**2).sum(axis=0), count + len(block)
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 0))
         by_class = np.bincount(np.asarray(values["label"]), minlength=classes)
-        found[split] = Contents(by_class.tolist(), float(low), float(high), mean.tolist(), std.tolist())
+        found[split] = Contents(by_class.tolist(), float(low), float(high), (origin + mean).tolist(), std.tolist())
     return found
 
 

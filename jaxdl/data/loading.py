@@ -158,7 +158,7 @@ def _yours(name: str, folder: str) -> str:
 
 
 SETS = {
-    "digits": Set("1,797 grey 8x8 scans of handwritten digits (UCI), from scikit-learn", _digits, _built_in),
+    "digits": Set("1,797 grey 8x8 scans of handwritten digits (UCI), in scikit-learn", _digits, _built_in),
     "rendered_digits": Set("10,000 grey 28x28 digits in matplotlib's fonts, with angles", _rendered_digits, _built_in),
     "mnist": Set("70,000 grey 28x28 scans of handwritten digits", _published, _where_published),
     "fashion_mnist": Set("70,000 grey 28x28 pictures of clothing, 10 classes", _published, _where_published),

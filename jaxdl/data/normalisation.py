@@ -81,7 +81,8 @@ def fit(kind: str, stored: Any, scale: float) -> Normalisation:
         return Normalisation(kind, scale, _single(low), _single(1 / _positive(high - low)))
     axes = (0,) if kind == "pixel_mean" else tuple(range(stored.ndim - 1))
     count = int(np.prod([stored.shape[axis] for axis in axes]))
-    mean = scale * sum(block.sum(axis=axes, dtype=np.float64) for block in _blocks(stored)) / count
+    # In this order, the mean of a channel that never changes is its very value.
+    mean = scale * (sum(block.sum(axis=axes, dtype=np.float64) for block in _blocks(stored)) / count)
     if kind == "pixel_mean":
         return Normalisation(kind, scale, _single(mean))
     squares = sum(((scale * block.astype(np.float64) - mean) ** 2).sum(axis=axes) for block in _blocks(stored))

@@ -16,7 +16,7 @@ import logging
 import os
 import resource
 import shlex
-import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -45,7 +45,7 @@ _OPTIONS = ("--from", "--dir", "--help")
 
 
 def main() -> None:
-    """The command line. A UserError ends the process with status 2 and one line, Ctrl-C with status 130."""
+    """The command line. A UserError ends the process with status 2 and one line, an interruption with status 130."""
     try:
         name, source, directory = _parse(sys.argv[1:])
         start = time.perf_counter()
@@ -112,7 +112,6 @@ def prepare(name: str, source: str = "", directory: str = "") -> tuple[Path, boo
                 source = str(downloads.fetch(name))
             print(f"preparing {builder.info.full_name} in {root}", file=sys.stderr, flush=True)
             _run(builder, Path(source).expanduser() if source else None)
-            _check(folder)
     return folder, True
 
 
@@ -129,7 +128,7 @@ def _builder(name: str, root: Path) -> Any:
         raise UserError(f"{plain} has no configurations: leave out /{config}")
     if config and config not in configs:
         raise unknown(f"configuration of {plain}", config, configs)
-    return library.builder(name, data_dir=root, file_format="array_record")
+    return library.builder(name, data_dir=root)
 
 
 def _run(builder: Any, source: Path | None) -> None:
@@ -140,7 +139,8 @@ def _run(builder: Any, source: Path | None) -> None:
         return
     # TFDS finds extracted files again by the archive's name, and MNIST and Fashion-MNIST use the same names: so what
     # is extracted here must not stay.
-    with tempfile.TemporaryDirectory(dir=builder.data_dir_root / "downloads") as extracted, _local(source):
+    place = builder.data_dir_root / "downloads"
+    with tempfile.TemporaryDirectory(prefix="extracted-", dir=place) as extracted, _local(source):
         config = library.download.DownloadConfig(manual_dir=source, extract_dir=extracted)
         builder.download_and_prepare(download_dir=extracted, download_config=config, file_format="array_record")
 
@@ -186,20 +186,6 @@ def _local(folder: Path) -> Iterator[None]:
             raise
 
 
-def _check(folder: Path) -> None:
-    """Removes a set whose files can't be read, as when the disk was full and its writer did not notice."""
-    import tensorflow_datasets as library
-
-    from jaxdl.data import tfds
-
-    try:
-        for split in library.builder_from_directory(folder).info.splits.values():
-            tfds._chunks(split)
-    except UserError:
-        shutil.rmtree(folder)
-        raise
-
-
 def _report(folder: Path, directory: str, what: str) -> None:
     import tensorflow_datasets as library
 
@@ -226,7 +212,6 @@ def _quiet() -> Iterator[None]:
 
     Its progress bars stay, where there is a terminal.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
@@ -259,8 +244,8 @@ def _one_line(name: str, root: Path) -> Iterator[None]:
                     f"{name}'s builder needs TensorFlow ({line(cause)}): pip install 'jaxdl[prepare]'"
                 ) from error
         raise UserError(
-            f"TFDS cannot prepare {name} in {root} ({type(error).__name__}: {line(error)}); another folder or other "
-            "raw files: --dir, --from"
+            f"TFDS cannot prepare {name} in {root} ({type(error).__name__}: {line(error)}); --dir names "
+            "another folder, --from other raw files"
         ) from error
 
 
@@ -287,6 +272,7 @@ def _replaced(owner: Any, attribute: str, value: Any) -> Iterator[None]:
 def _tensorflow() -> Iterator[None]:
     """Where TensorFlow is not installed, TFDS finds within it the little of it that most builders use."""
     if importlib.util.find_spec("tensorflow"):
+        _import_tensorflow()
         yield
         return
     from tensorflow_datasets.core.features import image_feature
@@ -302,6 +288,20 @@ def _tensorflow() -> Iterator[None]:
             yield
     finally:
         del lazy["_module"]
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow, for the processor only, without what its C++ says on stderr."""
+    before = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow
+
+        tensorflow.config.set_visible_devices([], "GPU")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _module(name: str, **members: Any) -> types.ModuleType:
@@ -352,17 +352,22 @@ _REST = {
 
 
 def _encode(encoder: Any, image: Any) -> bytes:
-    """An image [height, width, channels] as a lossless PNG, in place of TensorFlow's encoder."""
+    """An image [height, width, channels] as a file, in place of TensorFlow's encoder.
+
+    PNG, unless the builder says JPEG; the settings for JPEG are TensorFlow's own and give the same pixels.
+    """
     from PIL import Image
     from tensorflow_datasets.core.features import image_feature
 
     image_feature._validate_np_array(image, shape=encoder.shape, dtype=encoder.np_dtype)
-    if image.dtype != "uint8" or encoder.encoding_format != "png":
-        raise ImportError(f"to encode {image.dtype} images as {encoder.encoding_format}", name="tensorflow")
+    if image.dtype != "uint8":  # Pillow has no 16-bit colours
+        raise ImportError(f"to encode {image.dtype} images", name="tensorflow")
     buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, format="PNG")
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    picture.save(buffer, format=encoder.encoding_format, quality=95, subsampling="4:2:0")
     return buffer.getvalue()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that TFDS clears away what is half prepared
     main()

@@ -35,8 +35,8 @@ def read(name: str, directory: str, *, canonical: bool = False) -> Arrays:
     canonical: see `cache.arrays`
 
     Returns `train` and, where the set has them, `validation` and `test`: uint8 images [N, height, width, channels]
-    and int32 labels [N], memory-mapped and read-only. The fingerprint covers the decoded arrays, so the same images and labels in the
-    same order have the same one however they were prepared.
+    and int32 labels [N], memory-mapped and read-only. The fingerprint covers the decoded arrays, so the same images
+    and labels in the same order have the same one however they were prepared.
 
     Raises UserError when the set is missing, damaged, or no set of labelled images of one size, and when the
     cache cannot be written.

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["checkpoints", "devices", "schedules", "stopping"],
     submod_attrs={
         "duration": ["duration"],
+        "feed": ["Feed"],
         "fitting": ["Fitted", "Plan", "fit", "plan"],
         "optimizers": ["optimizer"],
         "settings": ["Progress", "Settings"],

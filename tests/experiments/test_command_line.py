@@ -38,7 +38,7 @@ def assert_complaint(line, bad, nearest):
         ([GREEDY, "--config=configs/greedy_pretraining.py:smok"], "'smok'", "smoke"),
         ([GREEDY, "--config", "configs/greedy_pretraining.py:papper"], "'papper'", "paper"),
         (["experiments.deep_autoencoder", "--config=configs/deep_autoencoder.py:mnits"], "'mnits'", "mnist"),
-        ([GREEDY, "--config=configs/gredy_pretraining.py"], "'configs/gredy_pretraining.py'", "configs/greedy_pretraining.py"),
+        ([GREEDY, "--config=configs/gredy_pretraining.py"], "gredy_pretraining.py'", "configs/greedy_pretraining.py"),
         ([GREEDY, "--config.sedes=3"], "'sedes'", "seeds"),
         ([GREEDY, SMOKE, "--config.data.nme=mnist"], "'data.nme'", "data.name"),
         ([GREEDY, SMOKE, "--config.optimizr.name=adam"], "'optimizr.name'", "optimizer.name"),
@@ -116,9 +116,9 @@ def test_a_value_that_is_not_possible(options, bad, nearest, tmp_path):
 def test_a_config_that_is_not_possible(changes, bad, nearest, tmp_path):
     """In this process, because it is the same path and much faster."""
     from experiments.greedy_pretraining import study
-    from jaxdl.study.command import _load_config
+    from jaxdl.study.command_line import load_config
 
-    values = _load_config(ROOT / "configs" / "greedy_pretraining.py").get_config("smoke").to_dict()
+    values = load_config(ROOT / "configs" / "greedy_pretraining.py").get_config("smoke").to_dict()
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
         place = values
@@ -201,9 +201,9 @@ def test_the_list_of_studies_needs_no_jax_and_less_than_a_second():
     for name in STUDIES:
         assert f"python -m experiments.{name}" in out
         assert (ROOT / "experiments" / f"{name}.py").is_file()
-    assert len(re.findall(r"^\w+ +Minutes: \d+", out, re.MULTILINE)) == len(
-        list((ROOT / "experiments").glob("[!_]*.py"))
-    )
+    listed = dict(re.findall(r"^(\w+)   (.*)$", out, re.MULTILINE))
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+    assert sorted(name for name, text in listed.items() if re.match(r"Minutes: \d+", text)) == sorted(STUDIES)
 
 
 def test_words_choose_among_the_studies():
