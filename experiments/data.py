@@ -1,7 +1,7 @@
 """Data sets: what there is, and what one contains.
 
-Counts by split and class, shapes, value range, mean and standard deviation, examples that are there twice, a
-contact sheet, and one image as a matrix of numbers.
+Counts by split and class, shapes, value range, mean and standard deviation, examples that are there
+twice, a contact sheet, and one image as a matrix of numbers.
 """
 
 import json
@@ -20,19 +20,21 @@ HELP = """
 usage: python -m experiments.data                  lists the sets, and which are here
        python -m experiments.data NAME [options]   what is in one
 
-  --config.data.dir=DIR                 where it lies: a folder of TFDS sets, the authors' own files,
+  --config.data.dir=DIR                 where it lies: a folder of TFDS sets, the authors' files,
                                         your folder of pictures, your .npz or .csv file
   --config.data.train=N                 training examples; 0: all that the other splits leave
   --config.data.validation=N            validation examples; 0: as the set has them, or a sixth
   --config.data.normalise=KIND          unit, pixel_mean, channel or binarised
   --config.data.image_folder.size=N     pixels a side;  --config.data.image_folder.colour=True
   --config.data.csv.label=COLUMN        the column that holds the class
+  --baselines                           also the test accuracy of two simple methods of scikit-learn
   --workdir=DIR                         where pictures go; default runs/data/NAME
   --offline                             download nothing
 """
 LISTED = 20  # classes in the terminal and on the contact sheet
 COLUMNS = 12  # images of each class on the contact sheet
-HIGHEST = 48  # inches of a picture
+LARGEST = 10_000  # examples of a split that the baselines look at
+HIGHEST = 20  # inches of a picture
 
 
 def command(words: list[str]) -> None:
@@ -49,7 +51,7 @@ def command(words: list[str]) -> None:
         return
     with settings.unlocked():
         settings.name = name
-    show(settings, Path(options.workdir or f"runs/data/{name}"))
+    show(settings, Path(options.workdir or f"runs/data/{name}"), options.baselines)
 
 
 def list_sets(folder: str) -> None:
@@ -61,12 +63,13 @@ def list_sets(folder: str) -> None:
     others = sorted(set(data.tfds.prepared(folder)) - set(rows))
     rows |= {name: ("prepared by TFDS", f"in {root}") for name in others}
     for name, (line, where) in rows.items():
-        print(f"{name:<17} {line:<66} {where}" if len(where) < 16 else f"{name:<17} {line}\n{'':<17} {where}")
+        fits = len(name) <= 17 and len(where) < 16
+        print(f"{name:<17} {line:<66} {where}" if fits else f"{name:<17} {line}\n{'':<17} {where}")
     print(f"\nAny other set: python -m jaxdl.data.prepare NAME prepares what TFDS knows, in {root}.")
     print("What is in one: python -m experiments.data NAME")
 
 
-def show(settings: Any, workdir: Path) -> None:
+def show(settings: Any, workdir: Path, baselines: bool) -> None:
     """Print what a set contains, and write pictures, pixels.csv and contents.json into `workdir`."""
     from jaxdl import data
 
@@ -96,7 +99,13 @@ def show(settings: Any, workdir: Path) -> None:
         print(f"(minimum and maximum as stored; mean and standard deviation of value / {round(1 / arrays.scale)})")
     print_classes(arrays.names, found)
     print_duplicates(twice)
-    workdir.mkdir(parents=True, exist_ok=True)
+    accuracies = simple_methods(splits, normalise) if baselines else {}
+    for method, accuracy in accuracies.items():
+        print(f"{method}: {100 * accuracy:.2f} % of the test examples right")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} can't be written ({error.strerror}): name another folder") from None
     summary = {
         "name": settings.name,
         "fingerprint": arrays.fingerprint,
@@ -109,6 +118,7 @@ def show(settings: Any, workdir: Path) -> None:
             "relabelled": twice.relabelled,
         },
         "normalisation": normalise.plain(),
+        "baselines": accuracies,
         "command": f"python -m experiments.data {shlex.join(sys.argv[1:])}",
     }
     (workdir / "contents.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -145,6 +155,25 @@ def print_duplicates(twice: Any) -> None:
         print(f"{twice.relabelled:,} of them have another label there")
 
 
+def simple_methods(splits: dict[str, Any], normalise: Any) -> dict[str, float]:
+    """A floor for what is trained: test accuracy of nearest neighbours and of a linear model on the pixels."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    def part(split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+        images = np.asarray(normalise(splits[split]["image"][:most]))
+        return images.reshape(len(images), -1), np.asarray(splits[split]["label"])[:most]
+
+    images, labels = part("train", LARGEST)
+    tests, expected = part("test", LARGEST)
+    some = f", first {len(images):,} training examples" if len(images) < len(splits["train"]["label"]) else ""
+    methods = {
+        f"3 nearest neighbours{some}": KNeighborsClassifier(3),
+        f"logistic regression{some}": LogisticRegression(max_iter=1000),
+    }
+    return {name: float(method.fit(images, labels).score(tests, expected)) for name, method in methods.items()}
+
+
 def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> list[str]:
     """The contact sheet, and one image as numbers: printed, as pixels.csv, and as a picture with its numbers."""
     from matplotlib.figure import Figure
@@ -176,7 +205,7 @@ def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> l
     figure = Figure(figsize=(min(side, 24), min(min(side, 24) * height / width + 0.3, HIGHEST)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix, cmap="gray", interpolation="nearest")
-    if matrix.size <= 64 * 64:
+    if max(matrix.shape) <= 64:
         middle = (float(matrix.min()) + float(matrix.max())) / 2
         for (line, column), value in np.ndenumerate(matrix):
             colour = "black" if value > middle else "white"
@@ -213,7 +242,8 @@ def define() -> list[str]:
     from absl import flags
 
     flags.DEFINE_string("workdir", "", "")
-    return ["workdir"]
+    flags.DEFINE_bool("baselines", False, "")
+    return ["workdir", "baselines"]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxdl.errors import UserError
 from jaxdl.training import checkpoints
-from jaxdl.training.program import Program
+from jaxdl.training.program import SPLITS, Program
 from jaxdl.training.settings import Settings
 from jaxdl.training.trainer import Trainer
 
@@ -85,8 +85,9 @@ def fit(
     program = Program(name, task, optimizer, source, runs, settings, average)
     total = len(runs["seed"])
     every = max(1, -(-steps // max(1, evaluations)))
-    terms = [steps, every, average, patience, select, source.fingerprint, source.batch_size, source.order]
-    keys = _keys(runs, [*terms], identity or [""] * total)
+    seen = [source.fingerprint, source.normalisation.plain(), source.batch_size, source.order, source.examples]
+    seen += [len(source.data[split]["label"]) for split in SPLITS]
+    keys = _keys(runs, [steps, every, average, patience, select, *seen], identity or [""] * total)
     folder = settings.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     stored = _stored(program, folder, set(keys))

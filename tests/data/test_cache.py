@@ -227,7 +227,7 @@ def test_a_second_start_fills_nothing_and_another_digest_or_name_does(place):
     assert_same(cache.arrays("other", "0", filler(make(2)), 1.0).splits, make(2))
     assert_same(cache.arrays("some/config", "0", filler(make(3)), 1.0).splits, make(3))
     assert_same(cache.arrays("tiny", "0", never, 1.0).splits, make())
-    assert len(list(place.iterdir())) == 4
+    assert len(list(place.glob("*/about.json"))) == len(list(place.iterdir())) == 4
 
 
 def test_the_cache_lies_below_the_home_folder_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
@@ -333,6 +333,27 @@ def test_drafts_of_processes_that_may_still_write_are_left_alone(place):
         os.utime(place / name, (time.time() - hours * 3600,) * 2)
     cache.arrays("other", "0", filler(make()), 1.0)
     assert [path.name for path in place.glob("slow*")] == ["slow-0.partial-1"]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["another process was first", "it fails"])
+def test_an_entry_appears_whole_by_being_renamed(place, monkeypatch, first):
+    """Where locks don't work, another process may have put the same entry there in the meantime."""
+    complete = {f"{split}_{key}.npy" for split, values in make().items() for key in values} | {"about.json"}
+
+    def rename(draft, target):
+        assert {path.name for path in draft.iterdir()} == complete and not target.exists()
+        if first:
+            shutil.copytree(draft, target)
+        raise OSError(39, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        if first:
+            assert_same(cache.arrays("tiny", "0", filler(make()), 1.0).splits, make())
+        else:
+            with pytest.raises(UserError, match=r"cannot write the cache folder .*Directory not empty"):
+                cache.arrays("tiny", "0", filler(make()), 1.0)
+    assert len(list(place.iterdir())) == first
 
 
 # What goes wrong

@@ -299,6 +299,18 @@ def test_a_part_of_an_official_validation_split_is_stratified_and_train_stays_wh
     assert len(load(settings("npz", directory, validation=9, train=72), 72).data["train"]["label"]) == 72
 
 
+def test_without_an_official_test_split_a_sixth_of_train_becomes_it(made, tmp_path):
+    _, official, _ = made("npz")
+    parts = {split: official[split] for split in ("train", "validation")}
+    arrays = {f"x_{split}": images for split, (images, _) in parts.items()}
+    np.savez(tmp_path / "own.npz", **arrays, **{f"y_{split}": labels for split, (_, labels) in parts.items()})
+    source = load(settings("npz", str(tmp_path / "own.npz")), 1)
+    assert [len(source.data[part]["label"]) for part in PARTS] == [60, 9, 12]
+    found = [example for part in ("train", "test") for example in examples(**spelled(source, part))]
+    assert Counter(found) == Counter(examples(*official["train"]))
+    assert np.bincount(source.data["test"]["label"]).tolist() == [4, 4, 4]
+
+
 def spelled(source, part):
     return {"images": source.data[part]["image"], "labels": source.data[part]["label"]}
 

@@ -118,12 +118,15 @@ def test_a_feature_that_never_changes_keeps_its_scale(value):
         np.testing.assert_allclose(found, [0, more], atol=1e-7, err_msg=kind)
 
 
-def test_a_small_spread_around_a_large_mean_is_found():
-    """In single precision the sum of these would be off by more than the spread."""
-    train = (np.random.default_rng(0).normal(size=(30_000, 2)) * [0.05, 3e3] + [1000, 1.7e9]).astype(np.float32)
+def test_small_spreads_are_found():
+    """In single precision the sums of the first two would be off by more than the spread."""
+    train = np.random.default_rng(0).normal(size=(30_000, 3)) * [0.05, 3e3, 1e-9] + [1000, 1.7e9, 0]
+    train = train.astype(np.float32)
     fitted = normalisation.fit("channel", train, 1.0)
     np.testing.assert_allclose(fitted.offset, train.astype(np.float64).mean(axis=0), rtol=1e-7)
     np.testing.assert_allclose(fitted.factor, 1 / train.astype(np.float64).std(axis=0), rtol=1e-6)
+    fitted = normalisation.fit("unit", train, 1.0)
+    np.testing.assert_allclose(fitted.factor, 1 / np.ptp(train.astype(np.float64), axis=0), rtol=1e-6)
 
 
 # Against scikit-learn

@@ -15,7 +15,7 @@ from PIL import Image
 from test_command_line import complaint
 
 from experiments import data as command
-from jaxdl.data import SETS, normalisation
+from jaxdl.data import SETS, normalisation, tfds
 
 DATA = "experiments.data"
 COLOURS = {"amber": (250, 120, 10), "green": (20, 200, 30), "violet": (90, 10, 240)}
@@ -114,11 +114,23 @@ def test_the_list_names_every_set_and_where_it_comes_from(launched):
     assert names == [*SETS, "tiny"]
     for name, place in where.items():
         number = next(number for number, line in enumerate(lines) if line.startswith(f"{name} "))
-        assert " ".join(lines[number : number + 2]).split(f"{place}")[0].count("yours") == 0
-        assert place in lines[number] or lines[number + 1].strip() == place
+        assert lines[number].endswith(f" {place}") or lines[number + 1].strip() == place
+        line = SETS[name].line if name in SETS else "prepared by TFDS"
+        assert lines[number][17:].strip().removesuffix(place).strip() == line
     assert sum("built in" in line for line in lines) == 2
     assert len({line.index("built in") for line in lines if "built in" in line}) == 1  # one below the other
     assert any("python -m jaxdl.data.prepare NAME" in line and here in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["tiny", "seventeen_letters", "cifar10_corrupted/brightness_1"])
+def test_the_list_stays_narrow_whatever_the_length_of_a_place(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tfds, "prepared", lambda folder: [name])
+    for length in range(1, 30):
+        monkeypatch.setattr(tfds, "root", lambda folder, length=length: "x" * length)
+        command.list_sets("")
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines[: lines.index("")])) <= 100
+        assert sum(line.endswith(f" in {'x' * length}") for line in lines) == 1
 
 
 # What a set contains
@@ -128,7 +140,7 @@ def table_of(lines):
     """{split: [examples, min, max, mean, std]} as printed."""
     start = next(number for number, line in enumerate(lines) if line.startswith("split "))
     assert lines[start].split()[:6] == ["split", "examples", "min", "max", "mean", "std"]
-    rows = itertools.takewhile(lambda line: line.split()[0] in ("train", "validation", "test"), lines[start + 1 :])
+    rows = itertools.takewhile(lambda line: line.startswith(("train ", "validation ", "test ")), lines[start + 1 :])
     return {row.split()[0]: [float(text.replace(",", "")) for text in row.split()[1:6]] for row in rows}
 
 
@@ -136,8 +148,14 @@ def classes_of(lines):
     """{class: [examples in each split]} as printed."""
     start = next(number for number, line in enumerate(lines) if line.startswith("class "))
     assert lines[start].split() == ["class", "train", "validation", "test"]
-    rows = itertools.takewhile(str.strip, lines[start + 1 :])
+    rows = itertools.takewhile(lambda line: line and not line.startswith("and "), lines[start + 1 :])
     return {row.split()[0]: [int(text.replace(",", "")) for text in row.split()[1:]] for row in rows}
+
+
+def duplicates_of(lines):
+    """What is printed about duplicates, on one line."""
+    start = next(number for number, line in enumerate(lines) if line.startswith("duplicates"))
+    return " ".join(" ".join(itertools.takewhile(str.strip, lines[start:])).split())
 
 
 def test_digits_are_counted_and_shown(launched):
@@ -171,10 +189,10 @@ def test_digits_are_counted_and_shown(launched):
 
 
 def opened(path):
-    """Pixels [height, width, 3] of a picture that is not blank."""
+    """Pixels [height, width, 3] of a picture that is not blank, and not too large to look at."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
-    assert len(np.unique(pixels)) > 10
+    assert len(np.unique(pixels)) > 10 and max(pixels.shape) <= 4000
     return pixels.tolist()
 
 
@@ -187,7 +205,7 @@ def test_contents_json_says_the_same_as_the_terminal(launched):
         numbers = [sum(each["by_class"]), each["minimum"], each["maximum"], *each["mean"], *each["std"]]
         assert numbers == pytest.approx(table[split], abs=6e-5)
     assert (content["name"], content["classes"], content["shape"]) == ("digits", list("0123456789"), [8, 8, 1])
-    assert lines[1].startswith(f"fingerprint {content['fingerprint'][:16]}; splits that come with it: train")
+    assert lines[1] == f"fingerprint {content['fingerprint'][:16]}; splits that come with it: train"
     assert content["normalisation"] == {"kind": "unit", "scale": 1 / 16, "offset": None, "factor": None}
     assert content["command"] == f"python -m experiments.data digits '--workdir={workdir}'"
 
@@ -209,7 +227,9 @@ def test_a_table_of_ones_own(launched):
     twice = content["duplicates"]
     assert sum(twice["within"].values()) + sum(twice["across"].values()) == 10
     assert twice["relabelled"] == 5 and "5 of them have another label there" in lines
-    said = " ".join(lines[next(n for n, line in enumerate(lines) if line.startswith("duplicates")) :])
+    said = duplicates_of(lines)
+    for split, count in twice["within"].items():
+        assert (f" {count} within {split}" in said) == (count > 0)
     for split, other in itertools.permutations(("train", "validation", "test"), 2):
         count = twice["across"].get(f"{split} in {other}", 0)
         assert (f" {count} of {split} also in {other}" in said) == (count > 0)
@@ -234,15 +254,18 @@ def test_pictures_of_ones_own(launched):
     assert any((picture == pixels).all() for picture in launched.pictures[kind])
     start = lines.index(title)
     assert [list(map(int, line.split())) for line in lines[start + 1 : start + 7]] == pixels[..., 0].tolist()
-    # On the sheet each class has a row, in its colour; with white between the pictures, of which there are 12 at most.
+    # On the sheet each class has a row, in its colour; with a third of white between pictures, at most 12 in a row.
     sheet = np.array(opened(workdir / "contact_sheet.png"))
-    middles = []
+    ends = []
     for name, colour in COLOURS.items():
         near = (np.abs(sheet - colour).max(axis=-1) < 12) & (np.ptp(sheet, axis=-1) > 50)
         band = np.flatnonzero(near.any(axis=1))
-        middles.append(band.mean())
+        ends += [band[0], band[-1]]
+        assert runs(near.any(axis=1)) == 1
         assert runs(near[int(band.mean())]) == min(12, classes[name][0])
-    assert middles == sorted(middles)
+    picture, white, *others = np.diff(ends)
+    assert white == pytest.approx(picture / 3, rel=0.15)
+    assert others == pytest.approx([picture, white, picture], rel=0.1)
     opened(workdir / "pixels.png")
     stored = json.loads((workdir / "contents.json").read_text())
     fitted, train = normalisation.restore(stored["normalisation"]), stored["splits"]["train"]
@@ -306,7 +329,7 @@ def show(tmp_path, monkeypatch, capsys):
             name="npz", dir=str(tmp_path / "own.npz"), train=0, validation=0, order="seed", normalise=normalise,
             image_folder=types.SimpleNamespace(size=28, colour=False), csv=types.SimpleNamespace(label="label"),
         )  # fmt: skip
-        command.show(settings, tmp_path / "out")
+        command.show(settings, tmp_path / "out", baselines=False)
         lines = capsys.readouterr().out.splitlines()
         assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
         return lines, tmp_path / "out"
@@ -353,8 +376,7 @@ def test_many_classes_are_listed_in_part_and_many_duplicates_on_short_lines(show
     assert "and 5 more, in contents.json" in lines
     content = json.loads((workdir / "contents.json").read_text())
     assert [len(each["by_class"]) for each in content["splits"].values()] == [25] * 3
-    start = next(number for number, line in enumerate(lines) if line.startswith("duplicates"))
-    said = " ".join(" ".join(lines[start:]).split())
+    said = duplicates_of(lines)
     for words in (
         "2,400 within train",
         "1,140 within validation",
@@ -388,7 +410,7 @@ def test_pictures_of_floats_are_drawn_the_right_way_round(show):
 
 def test_long_series_taken_for_pictures_are_drawn_too(show):
     """[N, time, features] looks like grey images; drawn to scale they would be too high for a picture."""
-    series = np.random.default_rng(0).normal(size=(12, 900, 1)).astype(np.float32)
+    series = np.random.default_rng(0).normal(size=(12, 400, 1)).astype(np.float32)
     _, workdir = show(x=series, y=np.arange(12) % 2)
     matrix = np.loadtxt(workdir / "pixels.csv", delimiter=",")
     assert any(np.allclose(matrix, each[:, 0], rtol=1e-5) for each in series)
@@ -407,7 +429,7 @@ def test_further_keys_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loading, "read", lambda settings: Arrays({"train": values}, ("a" * 300, "b"), 1 / 255, "0"))
     monkeypatch.setattr(sys, "argv", ["data", "turned"])
     settings = types.SimpleNamespace(name="turned", train=0, validation=0, normalise="unit")
-    command.show(settings, tmp_path)
+    command.show(settings, tmp_path, baselines=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "turned: 2 classes, 2x2x1 values of uint8, with angle"
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100

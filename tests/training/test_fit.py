@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdl import training
+from jaxdl.data import normalisation
 from jaxdl.errors import UserError
 from jaxdl.training import fitting, program
 
@@ -171,10 +172,13 @@ def test_what_makes_another_run(bench, monkeypatch):
     assert fit().steps.tolist() == fitted.steps.tolist()
     fit(place={"runs_at_once": 1, "checkpoint_seconds": 0.0, "call_seconds": 0.0})
     fit(row_of(runs, [1]), identity=["b"])
+    fit(source=bench.source._replace(streamed=True, workers=2))
     others = [{"steps": 13}, {"steps": 11}, {"patience": 2}, {"average": 0.6}, {"identity": ["a", "c"]}]
     others += [{"evaluations": 3}, {"select": ("validation_error", "min")}, {"select": ("validation_loss", "max")}]
     others += [{"name": "other"}, {"source": bench.source._replace(batch_size=7)}]
     others += [{"source": bench.source._replace(order="shared")}, {"source": bench.source._replace(fingerprint="x")}]
+    mean = normalisation.fit("pixel_mean", bench.source.data["train"]["image"], 1 / 16)
+    others += [{"source": bench.source._replace(normalisation=mean)}, {"source": bench.make_source(train=41)}]
     others += [{"runs": bench.make_runs([1, 3], **bench.HYPER)}, {"runs": runs | {"start": np.zeros(2, np.float32)}}]
     others += [{"runs": bench.make_runs([1, 2], **bench.HYPER | {name: [0.5, 0.25]})} for name in bench.HYPER]
     for change in others:
