@@ -13,6 +13,6 @@ def get_config(preset="default"):
     config = ConfigDict()
     config.data = dict(
         name="", dir="", train=0, validation=0, order="seed", normalise="unit",
-        image_folder=dict(size=28, colour=False), csv=dict(label="label"),
+        pictures=dict(size=28, colour=False), csv=dict(label="label"),
     )  # fmt: skip
     return config

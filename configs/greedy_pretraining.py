@@ -28,7 +28,7 @@ def get_config(preset="default"):
     config.seeds = 10
     config.data = dict(
         name="digits", dir="", train=1200, validation=200, order="seed", normalise="unit",
-        image_folder=dict(size=28, colour=False), csv=dict(label="label"),
+        pictures=dict(size=28, colour=False), csv=dict(label="label"),
     )  # fmt: skip
     config.batch_size = 32
     config.compare = dict(

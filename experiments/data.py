@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ usage: python -m experiments.data                  lists the sets, and which are
   --config.data.train=N                 training examples; 0: all that the other splits leave
   --config.data.validation=N            validation examples; 0: as the set has them, or a sixth
   --config.data.normalise=KIND          unit, pixel_mean, channel or binarised
-  --config.data.image_folder.size=N     pixels a side;  --config.data.image_folder.colour=True
+  --config.data.pictures.size=N     pixels a side;  --config.data.pictures.colour=True
   --config.data.csv.label=COLUMN        the column that holds the class
   --baselines                           also the test accuracy of two simple methods of scikit-learn
   --workdir=DIR                         where pictures go; default runs/data/NAME
@@ -58,15 +59,15 @@ def list_sets(folder: str) -> None:
     """Every name that `data.name` may have, and where that set comes from."""
     from jaxdl import data
 
-    rows = {name: (each.line, each.where(name, folder)) for name, each in data.SETS.items()}
+    rows = {name: (each.where(name, folder), each.line) for name, each in data.SETS.items()}
     root = data.tfds.root(folder)
     others = sorted(set(data.tfds.prepared(folder)) - set(rows))
-    rows |= {name: ("prepared by TFDS", f"in {root}") for name in others}
-    for name, (line, where) in rows.items():
-        fits = len(name) <= 17 and len(where) < 16
-        print(f"{name:<17} {line:<66} {where}" if fits else f"{name:<17} {line}\n{'':<17} {where}")
-    print(f"\nAny other set: python -m jaxdl.data.prepare NAME prepares what TFDS knows, in {root}.")
-    print("What is in one: python -m experiments.data NAME")
+    rows |= {name: ("TFDS folder", "") for name in others}
+    for name, (where, line) in rows.items():
+        print(f"{name:<17} {where:<20} {line}".rstrip())
+    print(f"\nTFDS folder: {root}")
+    print("any other set that TFDS knows, into it: python -m jaxdl.data.prepare NAME")
+    print("what is in one: python -m experiments.data NAME")
 
 
 def show(settings: Any, workdir: Path, baselines: bool) -> None:
@@ -190,11 +191,13 @@ def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> l
             place = np.s_[row * (height + 2) + 1 :, column * (width + 2) + 1 :]
             canvas[place][:height, :width] = np.clip(shown_as(image, normalise), 0, 1)
     axes.imshow(canvas, interpolation="nearest")
-    axes.set_yticks([(row + 0.5) * (height + 2) for row in range(len(sheet))], [names[label][:24] for label in present])
+    # Fonts lack the letters of many scripts: the number tells such classes apart.
+    called = [names[label][:24] if names[label].isascii() else f"{label} {names[label][:24]}" for label in present]
+    axes.set_yticks([(row + 0.5) * (height + 2) for row in range(len(sheet))], called)
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(left=False)
-    figure.savefig(workdir / "contact_sheet.png", dpi=160)
+    save(figure, workdir / "contact_sheet.png", 160)
 
     image = np.asarray(train["image"][0])
     matrix = image[..., 0]
@@ -212,8 +215,15 @@ def draw(names: tuple[str, ...], train: Any, normalise: Any, workdir: Path) -> l
             axes.text(column, line, f"{value:g}"[:4], ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(what, fontsize=10)
     axes.set_axis_off()
-    figure.savefig(workdir / "pixels.png", dpi=120)
+    save(figure, workdir / "pixels.png", 120)
     return ["contact_sheet.png", "pixels.png", "pixels.csv"]
+
+
+def save(figure: Any, path: Path, dpi: int) -> None:
+    """Write a picture, without matplotlib's warnings of letters that its fonts lack."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(path, dpi=dpi)
 
 
 def shown_as(image: np.ndarray, normalise: Any) -> np.ndarray:

@@ -49,7 +49,7 @@ def described(name: str, **changes: Any) -> Any:
     """Settings of a data set, as a config has them."""
     values = {
         "name": name, "dir": "", "train": 0, "validation": 0, "order": "seed", "normalise": "unit",
-        "image_folder": SimpleNamespace(size=64, colour=True), "csv": SimpleNamespace(label="label"),
+        "pictures": SimpleNamespace(size=64, colour=True), "csv": SimpleNamespace(label="label"),
     }  # fmt: skip
     return SimpleNamespace(**values | changes)
 

@@ -58,7 +58,8 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another process that prepares {path.stem}", file=sys.stderr, flush=True)
+            name = path.stem.rpartition("-")[0] or path.stem
+            print(f"waiting for another process that prepares {name}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

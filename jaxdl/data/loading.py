@@ -37,7 +37,7 @@ def load(settings: Any, batch_size: int, device_bytes: float = math.inf, workers
         train, validation    numbers of examples, see `splits.split`; 0 and 0 leave it to the set
         order                "seed" or "shared"
         normalise            one of `normalisation.KINDS`
-        image_folder         attributes `size` (pixels a side) and `colour`
+        pictures             attributes `size` (pixels a side) and `colour`
         csv                  attribute `label`, the column that holds the class
     device_bytes: a set larger than this stays on the host and is streamed, by `workers` processes
 
@@ -71,11 +71,12 @@ def load(settings: Any, batch_size: int, device_bytes: float = math.inf, workers
 def read(settings: Any) -> Arrays:
     """The set as it is stored, with its official splits; see `load` for the settings."""
     # The keys that other sets read count as read too: they are part of every config.
-    _ = settings.image_folder.size, settings.image_folder.colour, settings.csv.label, settings.dir
+    _ = settings.pictures.size, settings.pictures.colour, settings.csv.label, settings.dir
     if settings.name in SETS:
         return SETS[settings.name].read(settings)
     if settings.name in tfds.prepared(settings.dir):
-        return tfds.read(settings.name, settings.dir)
+        pictures = settings.pictures
+        return tfds.read(settings.name, settings.dir, size=pictures.size, colour=pictures.colour)
     raise unknown("dataset", settings.name, [*SETS, *sorted(set(tfds.prepared(settings.dir)) - set(SETS))])
 
 
@@ -119,7 +120,7 @@ def _raw(settings: Any) -> Arrays:
 def _image_folder(settings: Any) -> Arrays:
     from jaxdl.data import image_folder
 
-    return image_folder.read(_place(settings), settings.image_folder.size, settings.image_folder.colour)
+    return image_folder.read(_place(settings), settings.pictures.size, settings.pictures.colour)
 
 
 def _csv(settings: Any) -> Arrays:
@@ -144,9 +145,9 @@ def _where_published(name: str, folder: str) -> str:
     from jaxdl.data import downloads
 
     if name in tfds.prepared(folder):
-        return f"in {tfds.root(folder)}"
+        return "TFDS folder"
     missing = sum(file.size for file in downloads.missing(name))
-    return f"downloads {missing / 1e6:,.0f} MB on first use" if missing else "downloaded"
+    return f"to download: {missing / 1e6:,.0f} MB" if missing else "downloaded"
 
 
 def _built_in(name: str, folder: str) -> str:
@@ -154,11 +155,11 @@ def _built_in(name: str, folder: str) -> str:
 
 
 def _yours(name: str, folder: str) -> str:
-    return "yours: set data.dir"
+    return "yours, in data.dir"
 
 
 SETS = {
-    "digits": Set("1,797 grey 8x8 scans of handwritten digits (UCI), in scikit-learn", _digits, _built_in),
+    "digits": Set("1,797 grey 8x8 scans of digits (UCI), from scikit-learn", _digits, _built_in),
     "rendered_digits": Set("10,000 grey 28x28 digits in matplotlib's fonts, with angles", _rendered_digits, _built_in),
     "mnist": Set("70,000 grey 28x28 scans of handwritten digits", _published, _where_published),
     "fashion_mnist": Set("70,000 grey 28x28 pictures of clothing, 10 classes", _published, _where_published),

@@ -6,6 +6,7 @@ A start that finds the decoded set in the cache imports neither TFDS nor Pillow.
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -26,23 +27,26 @@ _CHUNK = 2000  # examples decoded between two steps of the progress bar
 _AGAIN = "copy it or prepare it again"
 
 
-def read(name: str, directory: str, *, canonical: bool = False) -> Arrays:
+def read(name: str, directory: str, *, canonical: bool = False, size: int = 28, colour: bool = True) -> Arrays:
     """The data set `name` from the TFDS folder `directory`, decoded on first use.
 
     name: as TFDS spells it: `mnist`, or `cifar10_1/v4` for a set with configurations; of several prepared
         versions the newest is read
     directory: the folder that holds NAME/VERSION/, see `root`; nothing is ever written there
     canonical: see `cache.arrays`
+    size, colour: what pictures become where those of the set vary in size, see `images.decode`
 
     Returns `train` and, where the set has them, `validation` and `test`: uint8 images [N, height, width, channels]
     and int32 labels [N], memory-mapped and read-only. The fingerprint covers the decoded arrays, so the same images
     and labels in the same order have the same one however they were prepared.
 
-    Raises UserError when the set is missing, damaged, or no set of labelled images of one size, and when the
-    cache cannot be written.
+    Raises UserError when the set is missing, damaged, or no set of labelled images, and when the cache cannot be
+    written.
     """
     folder = _find(name, root(directory))
-    return cache.arrays(name, _digest(folder), lambda to: _decode(name, folder, to), 1 / 255, canonical=canonical)
+    square = (size, size, 3 if colour else 1) if _varies(folder) else None
+    digest = _digest(folder) + (str(square) if square else "")
+    return cache.arrays(name, digest, lambda to: _decode(name, folder, square, to), 1 / 255, canonical=canonical)
 
 
 def root(directory: str) -> Path:
@@ -90,12 +94,23 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _decode(name: str, folder: Path, writer: cache.Writer) -> tuple[str, ...]:
-    """Decodes `folder` into the cache; returns the names of the classes."""
+def _varies(folder: Path) -> bool:
+    """Whether the images differ in size, as features.json says; False where it can't be read, which is told later."""
+    try:
+        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        return "-1" in features["image"]["image"]["shape"]["dimensions"][:2]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _decode(name: str, folder: Path, square: tuple[int, int, int] | None, writer: cache.Writer) -> tuple[str, ...]:
+    """Decodes `folder` into the cache; returns the names of the classes. square: the shape that all images become."""
     found = _open(name, folder)
+    if square:
+        found = found._replace(shape=square)
     for split in _SPLITS:
         if split in found.info.splits and sum(found.info.splits[split].shard_lengths):
-            _decode_split(found, split, writer)
+            _decode_split(found, split, bool(square), writer)
     return found.names
 
 
@@ -103,7 +118,7 @@ class _Prepared(NamedTuple):
     """A prepared folder, opened and found to be of the kind that is read here."""
 
     info: Any  # tfds.core.DatasetInfo
-    shape: tuple[int, int, int]  # of an image
+    shape: tuple[int, int, int]  # of an image; None, None where they vary in size
     names: tuple[str, ...]  # of the classes
 
 
@@ -136,15 +151,15 @@ def _open(name: str, folder: Path) -> _Prepared:
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(f"{kind}: it needs the features 'image' and 'label' and has {', '.join(sorted(features))}")
     shape, dtype, classes = image.shape, np.dtype(image.np_dtype), label.num_classes
-    if None in shape:
-        raise UserError(f"{kind}: its images vary in size, {shape}; choose a set with images of one size")
     if len(shape) != 3 or shape[2] not in _MODES or dtype != np.uint8 or not classes:
         raise UserError(f"{kind}: it holds {dtype} images of shape {shape} in {classes} classes")
     return _Prepared(info, shape, tuple(label.names))
 
 
-def _decode_split(found: _Prepared, split: str, writer: cache.Writer) -> None:
+def _decode_split(found: _Prepared, split: str, resized: bool, writer: cache.Writer) -> None:
     from tensorflow_datasets.proto import tf_example_pb2
+
+    from jaxdl.data.images import decode
 
     info, shape, names = found
     count = sum(info.splits[split].shard_lengths)
@@ -153,9 +168,13 @@ def _decode_split(found: _Prepared, split: str, writer: cache.Writer) -> None:
         # One thread: with images this small the interpreter lock makes two take twice as long (measured).
         images, labels = [], []
         with _reading(path) as reader:
-            for record in reader.read(first, stop):
+            for number, record in enumerate(reader.read(first, stop), first):
                 features = tf_example_pb2.Example.FromString(record).features.feature
-                images.append(_pixels(features["image"].bytes_list.value[0], shape[2]))
+                encoded = features["image"].bytes_list.value[0]
+                if resized:
+                    images.append(decode(encoded, f"{path}, record {number},", shape[0], shape[2]))
+                else:
+                    images.append(_pixels(encoded, shape[2]))
                 labels.append(features["label"].int64_list.value[0])
         sizes = {pixels.shape for pixels in images}
         if sizes != {shape}:

@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 def settings(name, directory="", **changes):
     folder, table = types.SimpleNamespace(size=8, colour=False), types.SimpleNamespace(label="kind")
-    values = dict(train=0, validation=0, order="seed", normalise="unit", image_folder=folder, csv=table)
+    values = dict(train=0, validation=0, order="seed", normalise="unit", pictures=folder, csv=table)
     return types.SimpleNamespace(name=name, dir=directory, **{**values, **changes})
 
 
@@ -429,21 +429,21 @@ def test_an_unknown_name_lists_what_there_is_prepared_sets_too(made, tmp_path):
 
 def test_the_list_says_where_each_set_comes_from(made, here, monkeypatch):
     where = {name: SETS[name].where(name, "") for name in SETS}
-    yours = dict.fromkeys(("idx", "cifar_binary", "image_folder", "npz", "csv"), "yours: set data.dir")
+    yours = dict.fromkeys(("idx", "cifar_binary", "image_folder", "npz", "csv"), "yours, in data.dir")
     megabytes = {"mnist": 12, "fashion_mnist": 31, "cifar10": 170, "cifar100": 169}
     assert where == {"digits": "built in", "rendered_digits": "built in", **yours} | {
-        name: f"downloads {size} MB on first use" for name, size in megabytes.items()
+        name: f"to download: {size} MB" for name, size in megabytes.items()
     }
     rows = (downloads.File("a", 2_600_000, "0", ()), downloads.File("b", 3, "0" * 64, ()))
     monkeypatch.setitem(downloads.FILES, "mnist", rows)
-    assert SETS["mnist"].where("mnist", "") == "downloads 3 MB on first use"
+    assert SETS["mnist"].where("mnist", "") == "to download: 3 MB"
     test_tfds = pytest.importorskip("test_tfds")
     test_tfds.write_set(here / "sets", "mnist", "3.0.1")
-    assert SETS["mnist"].where("mnist", str(here / "sets")) == f"in {here / 'sets'}"
-    assert SETS["cifar10"].where("cifar10", str(here / "sets")) == "downloads 170 MB on first use"
+    assert SETS["mnist"].where("mnist", str(here / "sets")) == "TFDS folder"
+    assert SETS["cifar10"].where("cifar10", str(here / "sets")) == "to download: 170 MB"
 
 
 def test_every_set_is_tested_here_and_has_a_line_that_fits_a_list():
     assert set(MAKERS) | {"rendered_digits"} == set(loading.SETS) | {"tiny"}
     for each in loading.SETS.values():
-        assert 0 < len(each.line) <= 66 and "\n" not in each.line
+        assert 0 < len(each.line) <= 61 and "\n" not in each.line

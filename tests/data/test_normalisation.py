@@ -245,5 +245,5 @@ def test_where_the_splits_are_carved_from_one_pool_the_statistics_are_those_of_t
 def settings(directory, kind):
     return types.SimpleNamespace(
         name="npz", dir=directory, train=0, validation=0, order="seed", normalise=kind,
-        image_folder=types.SimpleNamespace(size=8, colour=False), csv=types.SimpleNamespace(label="label"),
+        pictures=types.SimpleNamespace(size=8, colour=False), csv=types.SimpleNamespace(label="label"),
     )  # fmt: skip

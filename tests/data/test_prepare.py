@@ -269,11 +269,12 @@ def test_tfds_is_left_as_it_was(source, root):
 
 
 def test_a_set_that_studies_cannot_read_is_prepared_all_the_same(root, monkeypatch, capsys):
-    monkeypatch.setattr(JaxdlTiny, "FEATURES", staticmethod(lambda: {"image": library.features.Image()}))
+    box = library.features.Tensor(shape=(6, 5, 3), dtype=np.uint8)
+    monkeypatch.setattr(JaxdlTiny, "FEATURES", staticmethod(lambda: {"image": box}))
     command(monkeypatch, "jaxdl_tiny", f"--dir={root}")
     made, note = capsys.readouterr().out.splitlines()
     assert made.startswith("prepared in ") and f"{root}/jaxdl_tiny/1.0.0 (24 train, 12 test examples;" in made
-    assert note.startswith("TFDS can read it, but jaxdl's studies can't:") and "vary in size" in note
+    assert note.startswith("TFDS can read it, but jaxdl's studies can't:") and "'image' and 'label'" in note
 
 
 def test_a_set_that_is_there_in_another_form_is_left_alone(root, monkeypatch, capsys):

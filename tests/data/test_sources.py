@@ -27,7 +27,7 @@ def settings(name="digits", train=1200, validation=200, order="seed", directory=
     folder, table = types.SimpleNamespace(size=8, colour=False), types.SimpleNamespace(label="label")
     return types.SimpleNamespace(
         name=name, dir=directory, train=train, validation=validation, order=order, normalise=normalise,
-        image_folder=folder, csv=table,
+        pictures=folder, csv=table,
     )  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def test_splits_are_the_same_in_another_process(digits):
         "import hashlib, types; from jaxdl.data import load\n"
         "other = types.SimpleNamespace(size=8, colour=False, label='')\n"
         "settings = types.SimpleNamespace(name='digits', dir='', train=1200, validation=200, order='shared', "
-        "normalise='unit', image_folder=other, csv=other)\n"
+        "normalise='unit', pictures=other, csv=other)\n"
         "source = load(settings, 100)\n"
         "parts = [source.data[s][k].tobytes() for s in ('validation', 'train', 'test') for k in ('image', 'label')]\n"
         "print(hashlib.sha256(b''.join(parts)).hexdigest(), source.fingerprint)"
