@@ -143,12 +143,10 @@ def test_pretraining_is_shared_by_the_runs_that_differ_only_later(greedy_smoke):
 
 def test_pca_is_that_of_a_singular_value_decomposition(deep_smoke):
     _, workdir = deep_smoke
-    from types import SimpleNamespace
-
     from jaxdl import data
 
-    source = data.load(SimpleNamespace(name="digits", dir="", train=1200, validation=200, order="seed"), 40)
-    train, test = (source.data[split]["image"].reshape(-1, 64) / 16 for split in ("train", "test"))
+    parts = data.splits.split("digits", data.SETS["digits"].read(None), 1200, 200)
+    train, test = (np.asarray(parts[split]["image"]).reshape(-1, 64) / 16 for split in ("train", "test"))
     mean = train.mean(axis=0)
     _, _, axes = np.linalg.svd(train - mean, full_matrices=False)
     code = (test - mean) @ axes[:4].T
