@@ -236,6 +236,39 @@ def inputs(source: Any) -> int:
     return int(np.prod(source.data["train"]["image"].shape[1:]))
 
 
+def claims(config: Any) -> list[Any]:
+    """What the papers claim, about the variants that this config compares."""
+    claim, compare = jaxdl.study.claims, config.compare
+    found = []
+    pretrained = [kind for kind in compare.kinds if kind not in ("random", "supervised")]
+    for kind in pretrained if "random" in compare.kinds else ():
+        for depth in (depth for depth in compare.depths if depth >= 4):
+            found.append(claim.less(
+                f"{kind}-helps-{depth}",
+                f"With {depth} hidden layers of {config.model.unit} units, {kind} pretraining lowers the test error",
+                "Bengio et al. 2007", "test_error", f"{kind}-{depth}", f"random-{depth}",
+            ))  # fmt: skip
+    if "random" in compare.kinds and len(compare.depths) > 1:
+        found.append(claim.increasing(
+            "depth-hurts-random", "From random weights, the test error grows with every layer",
+            "Bengio et al. 2007", "test_error", [f"random-{depth}" for depth in sorted(compare.depths)],
+        ))  # fmt: skip
+    if {"plain", "denoising"} <= set(compare.kinds):
+        for depth in compare.depths:
+            found.append(claim.less(
+                f"denoising-beats-plain-{depth}",
+                f"With {depth} layers, denoising autoencoders give a lower test error than plain ones",
+                "Vincent et al. 2010, Table 3", "test_error", f"denoising-{depth}", f"plain-{depth}",
+            ))  # fmt: skip
+    for few, more in pairwise(sorted(compare.labels)):
+        for kind in pretrained if "random" in compare.kinds else ():
+            one, other = (f"-{compare.labelled_depth}-{labels}labels" for labels in (few, more))
+            gain = {f"random{one}": 1.0, f"{kind}{one}": -1.0, f"random{other}": -1.0, f"{kind}{other}": 1.0}
+            text = f"{kind.capitalize()} pretraining gains more with {few} labels a class than with {more}"
+            found.append(claim.Claim(f"{kind}-helps-few-{few}", text, "the lectures", "test_error", (gain,), "greater"))
+    return found
+
+
 def notes(config: Any) -> list[str]:
     """What a reader of the table must know."""
     lines = []
@@ -330,6 +363,7 @@ study = Study(
     doc=__doc__,
     variants=variants,
     train=train,
+    claims=claims,
     figures=figures,
     select=SELECT,
     notes=notes,

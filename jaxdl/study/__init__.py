@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["figures"],
+    submodules=["claims", "figures"],
     submod_attrs={
         "command": ["Study"],
         "config": ["Config"],

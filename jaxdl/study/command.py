@@ -41,6 +41,7 @@ class Study:
     figures: (config, source, results, fit) -> {name: matplotlib Figure}; its `fit` returns what is stored
     select: (validation metric, "min" or "max") that chooses among tuning points
     columns: metrics of the table; notes: config -> what its reader must know of this study
+    claims: config -> what the papers claim of these variants, see `jaxdl.study.claims`
     further: what to run next, {what: arguments}, printed at the end
     """
 
@@ -51,6 +52,7 @@ class Study:
     figures: Callable[..., dict[str, Any]]
     select: tuple[str, str]
     columns: tuple[str, ...]
+    claims: Callable[[Config], list[Any]] = lambda config: []
     notes: Callable[[Config], list[str]] = lambda config: []
     further: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +116,15 @@ def read_run(folder: Path) -> dict[str, Any]:
     status = _read(folder / "status.json") or {"status": "absent"}
     result = _read(folder / "result.json") if status["status"] in ("done", "diverged") else None
     return status | (result or {"metrics": {}})
+
+
+def read_outcomes(folder: Path) -> dict[str, np.ndarray]:
+    """{"test_name": float32 [N]}, the value of each test example; {} where there is none."""
+    try:
+        with np.load(folder / "outcomes.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

@@ -5,26 +5,49 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdl.study.results import Results, Row, shown, title
+import numpy as np
+
+from jaxdl.study.claims import Finding
+from jaxdl.study.results import Results, Row, is_fraction, shown, title
+
+FORMS = ("png", "svg", "pdf")
 
 
 def cells(results: Results, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table: variant, seeds, tuned values, metrics as mean ± 95% interval."""
     tuned = [name for name, grid in results.tune.items() if len(grid) > 1]
     columns = [name for name in columns if any(name in row.metrics for row in results.rows)]
-    header = ["variant", "seeds", *(name.replace("_", " ") for name in tuned), *(title(name) for name in columns)]
+    gap = gap_metric(results, columns)
+    titles = [*(title(name) for name in columns), *([f"gap {title(gap)}"] if gap else [])]
+    header = ["variant", "seeds", *(name.replace("_", " ") for name in tuned), *titles]
     body = []
     for row in results.rows:
         values = [shown(name, row.metrics[name]) if name in row.metrics else "-" for name in columns]
+        if gap:
+            values.append(shown(gap, gaps(row, gap)))
         points = [f"{row.point[name]:g}" + "*" * (name in row.edge) if name in row.point else "-" for name in tuned]
         body.append([row.variant, _count(row), *points, *values])
     return header, body
 
 
-def notes(results: Results, own: Sequence[str]) -> list[str]:
+def gap_metric(results: Results, columns: Sequence[str]) -> str:
+    """The first metric of the table that rows have on the test and on the training split; "" where there is none."""
+    names = (name.removeprefix("test_") for name in columns if name.startswith("test_"))
+    return next((name for name in names if any(len(gaps(row, name)) for row in results.rows)), "")
+
+
+def gaps(row: Row, metric: str) -> np.ndarray:
+    """Test minus training of each run of a row; [0] where it lacks one of them."""
+    test, train = (row.metrics.get(f"{split}_{metric}", np.empty(0)) for split in ("test", "train"))
+    return test - train if len(test) == len(train) else np.empty(0)
+
+
+def notes(results: Results, columns: Sequence[str], own: Sequence[str]) -> list[str]:
     """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
     lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
+    if gap_metric(results, columns):
+        lines.append("gap: test minus training.")
     for name, grid in results.tune.items():
         if len(grid) < 2:
             continue
@@ -54,6 +77,9 @@ def print_table(results: Results, columns: Sequence[str], own: Sequence[str]) ->
     from rich.table import Table
 
     header, body = cells(results, columns)
+    wide = sum(2 + max(len(text) for text in (*name.split(), *own)) for name, *own in zip(header, *body, strict=True))
+    if wide > 100 and gap_metric(results, columns):  # test and training stand there; report.md has their difference
+        header, body = header[:-1], [line[:-1] for line in body]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(header):
         # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
@@ -64,14 +90,47 @@ def print_table(results: Results, columns: Sequence[str], own: Sequence[str]) ->
         table.add_row(*line)
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
     console.print(table)
-    for line in notes(results, own):
+    for line in notes(results, columns, own):
         console.print(line)
+
+
+def claim_lines(finding: Finding) -> list[str]:
+    """What was found about a claim: its statistics in words, then what a reader must know of them."""
+    weakest, claim = finding.weakest, finding.claim
+    if weakest is None:
+        return list(finding.notes)
+    low, high = weakest.interval()
+    scale, unit = (100, " percentage points") if is_fraction(claim.metric) else (1, "")
+    what = "" if len(finding.estimates) == 1 else f"the weakest of {len(finding.estimates)} differences: "
+    margin = f", margin {scale * claim.margin:g}" if claim.relation == "equal" else ""
+    over = f"{weakest.seeds} seeds" + (f" and {weakest.examples:,} test examples" if weakest.examples else "")
+    lines = [
+        f"{what}{scale * weakest.mean:.2f} ({scale * low:.2f} to {scale * high:.2f}){unit}{margin}; p = "
+        f"{finding.adjusted:.2g} (Holm); {over}"
+    ]
+    if finding.verdict == "undecided":
+        needed = f"about {finding.needed} seeds" if finding.needed else "no number of seeds on this test set"
+        lines.append(f"{needed} would decide it with a probability of 80 %, were the estimate true")
+    return [*lines, *finding.notes]
+
+
+def print_claims(findings: Sequence[Finding]) -> None:
+    """The verdicts on standard output, at most 100 columns wide."""
+    if not findings:
+        return
+    print("\nclaims (95% intervals over seeds and test examples)")
+    for finding in findings:
+        said = f"{finding.claim.text} ({finding.claim.paper})"
+        print(textwrap.fill(said, 98, initial_indent=f"  {finding.verdict:<13}", subsequent_indent=" " * 15))
+        for line in claim_lines(finding):
+            print(textwrap.fill(line, 98, initial_indent=" " * 15, subsequent_indent=" " * 17))
 
 
 def markdown(
     title_line: str,
     results: Results,
     columns: Sequence[str],
+    findings: Sequence[Finding],
     own: Sequence[str],
     figures: Sequence[str],
     command: str,
@@ -81,7 +140,13 @@ def markdown(
     lines = [f"# {title_line}", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", *(f"- {note}" for note in notes(results, own)), ""]
+    lines += ["", *(f"- {note}" for note in notes(results, columns, own)), ""]
+    if findings:
+        lines += ["## Claims", "", "| verdict | claim | found |", "|---|---|---|"]
+        for finding in findings:
+            found = "; ".join(claim_lines(finding))
+            lines.append(f"| {finding.verdict} | {finding.claim.text} ({finding.claim.paper}) | {found} |")
+        lines.append("")
     for name in figures:
         lines += [f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}](figures/{name}.png)", ""]
     lines += ["## To get it again", "", "```", command, "```", ""]
@@ -96,15 +161,14 @@ def markdown(
 
 
 def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
-    """Write each figure as PNG; returns the paths."""
+    """Write each figure as PNG, SVG and PDF; returns the paths of the PNGs."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        draft = folder / f"{name}.draft.png"
-        figure.savefig(draft, dpi=130)
-        draft.replace(paths[-1])
-    return paths
+        for form in FORMS:
+            draft = folder / f"{name}.draft.{form}"
+            figure.savefig(draft, dpi=130)
+            draft.replace(folder / f"{name}.{form}")
+    return [folder / f"{name}.png" for name in figures]
 
 
 def _count(row: Row) -> str:

@@ -50,6 +50,10 @@ class Results:
         """The row of a variant; None when the command left it out."""
         return next((row for row in self.rows if row.variant == variant), None)
 
+    def record(self, run: Run) -> dict[str, Any]:
+        """What the folder of a run holds: its status and metrics."""
+        return self.records[self.runs.index(run)]
+
     def environments(self) -> list[dict[str, Any]]:
         """The different environments that the runs were trained in, from their config.json."""
         found: dict[str, dict[str, Any]] = {}

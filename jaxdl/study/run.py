@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdl import data, training
 from jaxdl.errors import UserError
-from jaxdl.study import folders, report
+from jaxdl.study import claims, folders, report
 from jaxdl.study.config import Config, content_hash
 from jaxdl.study.progress import Display, duration
 from jaxdl.study.results import Results
@@ -90,9 +90,10 @@ def run_study(
         notes = study.notes(launch.config)
         if launch.config.data.order == "shared":
             notes.append("All runs saw the training examples in the same order.")
-        results, drawn = _report(launch, command, notes)
+        results, findings, drawn = _report(launch, command, notes)
     print(textwrap.fill(study.doc.strip().splitlines()[0], 98))
     report.print_table(results, study.columns, notes)
+    report.print_claims(findings)
     trained = int(missing.sum())
     print(
         f"\n{trained} run{'s' * (trained != 1)} trained, {len(missing) - trained} already there; "
@@ -178,17 +179,23 @@ def _fit(launch: Launch, places: list[Path] | None = None) -> Callable[..., trai
     return fit
 
 
-def _report(launch: Launch, command: str, notes: list[str]) -> tuple[Results, list[str]]:
-    """Write results.csv, figures and report.md from the run folders; returns the names of the figures too."""
+def _report(launch: Launch, command: str, notes: list[str]) -> tuple[Results, list[claims.Finding], list[str]]:
+    """Write results.csv, claims.json, figures and the report from the run folders.
+
+    Returns the results, what was found about the claims, and the names of the figures.
+    """
     study, workdir = launch.study, launch.workdir
     results = Results(workdir, launch.runs.rows, launch.config.content()["tune"], study.select)
     launch.settings.progress = lambda _: None
     figures = study.figures(launch.config, launch.source, results, _fit(launch))
     drawn = [path.stem for path in report.save_figures(workdir / "figures", figures)]
     folders.write_text(workdir / "results.csv", results.csv(study.name))
-    text = report.markdown(study.doc.strip().splitlines()[0], results, study.columns, notes, drawn, command)
+    findings = claims.judge(study.claims(launch.config), results)
+    claims.write(workdir / "claims.json", findings)
+    title = study.doc.strip().splitlines()[0]
+    text = report.markdown(title, results, study.columns, findings, notes, drawn, command)
     folders.write_text(workdir / "report.md", text)
-    return results, drawn
+    return results, findings, drawn
 
 
 def _print_plan(launch: Launch, plans: list[training.Plan]) -> None:

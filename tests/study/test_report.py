@@ -1,15 +1,17 @@
 """The table on the terminal and in report.md: complete, true to the numbers, and at most 100 columns wide."""
 
 import re
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxdl.study import folders, report
+from jaxdl.study import claims, folders, report
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Run
+from jaxdl.study.statistics import Estimate
 
 COLUMNS = ("test_error_before", "test_error", "train_error", "validation_error")
 VARIANTS = ("random-2", "denoising-2-50labels", "lost-1")
@@ -47,6 +49,27 @@ def results(tmp_path):
     return Results(tmp_path, runs, TUNE, ("validation_error", "min"))
 
 
+CLAIM = claims.less("x", "One is less", "A paper, Table 1", "test_error", "random-2", "lost-1")
+ESTIMATE = Estimate(-0.03, 0.01, 4.0, 5, 397, (0.0, 0.0, 0.0))
+FINDINGS = [claims.Finding(CLAIM, "holds", (ESTIMATE,), 0.004, 0.04, None, ("a note",))]
+# t(0.975; 4) = 2.776445 in any table
+CLAIMED = "-3.00 (-5.78 to -0.22) percentage points; p = 0.04 (Holm); 5 seeds and 397 test examples; a note"
+
+
+def test_claims_are_printed_with_their_verdicts_within_100_columns(capsys):
+    undecided = FINDINGS[0]._replace(verdict="undecided", needed=12)
+    hopeless = undecided._replace(needed=None, estimates=(ESTIMATE, ESTIMATE._replace(mean=0.01)))
+    report.print_claims([FINDINGS[0], undecided, hopeless])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    flat = " ".join(text.split())
+    assert f"holds One is less (A paper, Table 1) {CLAIMED.split('; a note')[0]} a note" in flat
+    assert "about 12 seeds would decide it" in flat and "no number of seeds on this test set would decide it" in flat
+    assert "the weakest of 2 differences: 1.00 (" in flat
+    report.print_claims([])
+    assert capsys.readouterr().out == ""
+
+
 def mean_and_half(values):
     """By hand: t(0.975; 2) = 4.302653 and t(0.975; 1) = 12.706205 in any table."""
     values = 100 * np.array(values)
@@ -55,21 +78,23 @@ def mean_and_half(values):
 
 
 def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
-    text = report.markdown("A study", results, COLUMNS, ["An own note."], ["error_by_depth"], COMMAND)
+    text = report.markdown("A study", results, COLUMNS, FINDINGS, ["An own note."], ["error_by_depth"], COMMAND)
     lines = text.splitlines()
     assert lines[0] == "# A study"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert {len(row) for row in table} == {8}
+    table, claimed = table[: 2 + len(VARIANTS)], table[2 + len(VARIANTS) :]
+    assert {len(row) for row in table} == {9}
     assert table[0] == [
         *("variant", "seeds", "learning rate", "pretrain learning rate"),
-        *("test error before %", "test error %", "train error %", "validation error %"),
+        *("test error before %", "test error %", "train error %", "validation error %", "gap error %"),
     ]
     body = {row[0]: row[1:] for row in table[2:]}
     assert list(body) == list(VARIANTS)
     for variant in VARIANTS:
         row = results.row(variant)
         numbers = [mean_and_half(row.metrics[name]) if name in row.metrics else "-" for name in COLUMNS]
-        assert body[variant][3:] == numbers
+        assert body[variant][3:] == [*numbers, mean_and_half(row.metrics["test_error"] - row.metrics["train_error"])]
+    assert claimed[2] == ["holds", "One is less (A paper, Table 1)", CLAIMED] and len(claimed) == 3
     assert body["random-2"][:4] == ["3", "1*", "-", "-"]
     assert body["denoising-2-50labels"][:3] == ["3", "0.3", "0.01*"]
     assert body["lost-1"][0] == "2 of 3"
@@ -81,7 +106,7 @@ def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
 
 
 def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results):
-    notes = " ".join(report.notes(results, []))
+    notes = " ".join(report.notes(results, COLUMNS, []))
     assert "learning_rate chosen from 0.1, 0.3, 1 by the mean validation error." in notes
     (extended,) = re.findall(r"\(random-2\): extend it with --config\.tune\.learning_rate=(\S+)", notes)
     values = [float(value) for value in extended.split(",")]
@@ -89,16 +114,19 @@ def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results)
     assert values == sorted(values) and min(values) == 0.1  # no variant was best at the low end
 
 
-def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(results, capsys):
-    columns = COLUMNS[1:]
+@pytest.mark.parametrize(("columns", "gap"), [(COLUMNS[1:], False), (("test_error",), True)])
+def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(results, capsys, columns, gap):
+    """The gap between training and test is printed where there is room for it."""
     report.print_table(results, columns, ["An own note."])
     lines = capsys.readouterr().out.splitlines()
     assert "An own note." in lines
     assert max(map(len, lines)) <= 100
     for variant in VARIANTS:
         (line,) = [line for line in lines if line.strip().startswith(variant + " ")]
-        cells = [mean_and_half(results.row(variant).metrics[name]) for name in columns]
-        assert re.split(r"\s{2,}", line.strip())[-3:] == cells
+        metrics = results.row(variant).metrics
+        cells = [mean_and_half(metrics[name]) for name in columns]
+        cells += [mean_and_half(metrics["test_error"] - metrics["train_error"])] * gap
+        assert re.split(r"\s{2,}", line.strip())[-len(cells) :] == cells
 
 
 def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
@@ -113,7 +141,7 @@ def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
 
 def test_columns_that_no_variant_has_are_left_out(results):
     header, body = report.cells(results, ("test_error", "test_auc"))
-    assert header[-1] == "test error %"
+    assert header[-2:] == ["test error %", "gap error %"]
     assert {len(line) for line in body} == {len(header)}
 
 
@@ -125,7 +153,10 @@ def test_figures_are_written_whole_and_their_paths_returned(tmp_path):
 
     paths = report.save_figures(tmp_path / "figures", {"one": figure((4, 2)), "two": figure((2, 2))})
     assert [path.name for path in paths] == ["one.png", "two.png"]
-    assert sorted((tmp_path / "figures").iterdir()) == sorted(paths)
+    names = {f"{name}.{form}" for name in ("one", "two") for form in ("png", "svg", "pdf")}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == names
+    assert (tmp_path / "figures" / "one.pdf").read_bytes().startswith(b"%PDF")
+    assert xml.etree.ElementTree.parse(tmp_path / "figures" / "two.svg").getroot().tag.endswith("svg")
     with Image.open(paths[0]) as image:
         image.load()
         assert image.size[0] == 2 * image.size[1]
