@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import folders, statistics
-from jaxdl.study.results import Results, Row
 from jaxdl.study.statistics import Estimate
 
 VERDICTS = ("holds", "contradicted", "undecided", "no verdict")
@@ -84,7 +83,17 @@ class Finding(NamedTuple):
         return max(known, key=lambda estimate: _sides(self.claim, estimate)[0], default=None)
 
 
-def judge(claims: Sequence[Claim], results: Results) -> list[Finding]:
+class Evidence(Protocol):
+    """Where claims are looked up: `Results`, or other rows of variants with `runs`, `diverged` and `failed`."""
+
+    def row(self, variant: str) -> Any | None:
+        """The row of a variant; None when it was not run."""
+
+    def values(self, row: Any, metric: str) -> dict[int, Any]:
+        """{seed: the values of test examples [N], or their mean alone} of the runs that have the metric."""
+
+
+def judge(claims: Sequence[Claim], results: Evidence) -> list[Finding]:
     """Test the claims about a study's results. A variant that the command left out gives no verdict."""
     findings = [_look(claim, results) for claim in claims]
     tested = [number for number, finding in enumerate(findings) if finding.verdict == "undecided"]
@@ -93,7 +102,7 @@ def judge(claims: Sequence[Claim], results: Results) -> list[Finding]:
     return findings
 
 
-def _look(claim: Claim, results: Results) -> Finding:
+def _look(claim: Claim, results: Evidence) -> Finding:
     """The estimates and the p-value of a claim; "undecided" until `_decide`."""
     if claim.relation not in RELATIONS:
         raise unknown(f"relation of claim {claim.id!r}", claim.relation, RELATIONS)
@@ -107,7 +116,7 @@ def _look(claim: Claim, results: Results) -> Finding:
         for name, row in rows.items()
         if row.diverged + row.failed
     ]
-    values = {name: _values(results, row, claim.metric) for name, row in rows.items()}
+    values = {name: results.values(row, claim.metric) for name, row in rows.items()}
     seeds = sorted(set.intersection(*(set(known) for known in values.values())))
     left_out = sorted(set().union(*values.values()) - set(seeds))
     if left_out:
@@ -150,17 +159,6 @@ def _decide(finding: Finding) -> Finding:
 def _bound(claim: Claim, estimate: Estimate) -> float:
     """The value that the mean must be told from: zero, or the nearer end of the margin."""
     return 0.0 if claim.relation != "equal" else claim.margin if estimate.mean > 0 else -claim.margin
-
-
-def _values(results: Results, row: Row, metric: str) -> dict[int, np.ndarray | float]:
-    """{seed: outcome of each test example [N], or the metric where it is no mean over examples}."""
-    found: dict[int, np.ndarray | float] = {}
-    for run in row.runs:
-        record = results.record(run)
-        if metric in record["metrics"]:
-            outcomes = folders.read_outcomes(folders.run_folder(results.workdir, run))
-            found[run.seed] = outcomes.get(metric, record["metrics"][metric])
-    return found
 
 
 def _estimate(contrast: dict[str, float], values: dict[str, dict], seeds: list[int]) -> Estimate | None:

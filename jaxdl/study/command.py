@@ -24,6 +24,7 @@ usage: python -m experiments.{name} [options]
   --strategy=jit|pmap      spread runs over the devices, or split each batch over them
   --device=cpu|gpu|tpu     default: the best there is
   --offline                use only data that are here; download nothing
+  --report                 the table and the report anew from what is there, without training
   --list                   dry run: runs, parameters, steps, programs
 
 presets   {presets}
@@ -69,7 +70,8 @@ class Study:
         flags.DEFINE_string("strategy", None, "")
         flags.DEFINE_string("device", None, "")
         flags.DEFINE_bool("list", False, "")
-        return ["workdir", "seeds", "only", "strategy", "device", "list"]
+        flags.DEFINE_bool("report", False, "")
+        return ["workdir", "seeds", "only", "strategy", "device", "list", "report"]
 
     def _help(self) -> str:
         module = command_line.load_config(command_line.CHECKOUT / "configs" / f"{self.name}.py")
@@ -87,6 +89,9 @@ class Study:
         if words:
             raise UserError(f"unexpected argument {words[0]!r}: options begin with --")
         options = flags.FLAGS
+        if options.list and options.report:
+            raise UserError("--list and --report exclude each other: the first only shows what would be trained")
+        mode = "list" if options.list else "report" if options.report else "train"
         values = command_line.values(options.config)
         if options.seeds is not None:
             values["seeds"] = options.seeds
@@ -102,7 +107,7 @@ class Study:
             with requests.listening():
                 from jaxdl.study.run import run_study  # jax, for the first time
 
-                run_study(self, values, Path(options.workdir), options.only, options.list, command, requests)
+                run_study(self, values, Path(options.workdir), options.only, mode, command, requests)
         except Interrupted as stop:
             saved = "the last checkpoint stays" if stop.cut else "everything is saved"
             print(f"stopped by {stop}: {saved}, repeat the command to go on", file=sys.stderr)

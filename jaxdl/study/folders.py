@@ -127,6 +127,11 @@ def read_outcomes(folder: Path) -> dict[str, np.ndarray]:
         return {}
 
 
+def read_command(workdir: Path) -> str:
+    """The command of the last launch in a workdir; "" where it can't be read."""
+    return (_read(workdir / "environment.json") or {}).get("command", "")
+
+
 def read_environment(folder: Path) -> dict[str, Any]:
     """What the run was trained in; {} when that can't be read."""
     return (_read(folder / "config.json") or {}).get("environment", {})

@@ -65,6 +65,11 @@ def notes(results: Results, columns: Sequence[str], own: Sequence[str]) -> list[
     lost = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _lost(row)]
     if lost:
         lines.append("Runs without a result: " + ", ".join(lost) + ".")
+    absent = {row.variant: f"{row.absent} of {len(row.runs)}" for row in results.rows if row.absent}
+    if len(set(absent.values())) == 1 and len(absent) == len(results.rows) > 1:
+        absent = {"every variant": next(iter(absent.values()))}
+    if absent:
+        lines.append("Not there yet: " + ", ".join(f"{count} runs of {name}" for name, count in absent.items()) + ".")
     return [*lines, *own]
 
 
@@ -74,21 +79,26 @@ def print_table(results: Results, columns: Sequence[str], own: Sequence[str]) ->
 
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    header, body = cells(results, columns)
-    wide = sum(2 + max(len(text) for text in (*name.split(), *own)) for name, *own in zip(header, *body, strict=True))
-    if wide > 100 and gap_metric(results, columns):  # test and training stand there; report.md has their difference
-        header, body = header[:-1], [line[:-1] for line in body]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(header):
-        # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
-        width = max(len(text) for text in (*name.split(), *(line[number] for line in body)))
-        justify = "left" if number == 0 else "right"
-        table.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
-    for line in body:
-        table.add_row(*line)
+    def drawn(header: list[str], body: list[list[str]]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(header):
+            # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
+            width = max(len(text) for text in (*name.split(), *(line[number] for line in body)))
+            justify = "left" if number == 0 else "right"
+            table.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
+        for line in body:
+            table.add_row(*line)
+        return table
+
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
+    header, body = cells(results, columns)
+    table = drawn(header, body)
+    natural = Measurement.get(console, console.options.update(width=1000), table).maximum
+    if natural > 100 and gap_metric(results, columns):  # report.md has it; here stand test and training
+        table = drawn(header[:-1], [line[:-1] for line in body])
     console.print(table)
     for line in notes(results, columns, own):
         console.print(line)
@@ -172,7 +182,8 @@ def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
 
 
 def _count(row: Row) -> str:
-    return str(len(row.runs)) if not _lost(row) else f"{len(row.runs) - _lost(row)} of {len(row.runs)}"
+    there = len(row.runs) - _lost(row) - row.absent
+    return str(there) if there == len(row.runs) else f"{there} of {len(row.runs)}"
 
 
 def _lost(row: Row) -> int:

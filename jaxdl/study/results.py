@@ -19,7 +19,8 @@ class Row(NamedTuple):
 
     point: the chosen values of the hyperparameters that the variant was tuned over; edge: those that lie at the
         end of their grid
-    runs: its runs, one a seed; diverged, failed: how many of them have no metrics, for which reason
+    runs: its runs, one a seed; diverged, failed, absent: how many of them have no metrics, for which reason; absent
+        ones did not run so far, or are running
     """
 
     variant: str
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     diverged: int
     failed: int
     metrics: dict[str, np.ndarray]
+    absent: int = 0
 
 
 class Results:
@@ -53,6 +55,16 @@ class Results:
     def record(self, run: Run) -> dict[str, Any]:
         """What the folder of a run holds: its status and metrics."""
         return self.records[self.runs.index(run)]
+
+    def values(self, row: Row, metric: str) -> dict[int, Any]:
+        """{seed: the values of test examples [N], or their mean alone} of the runs of a row that have the metric."""
+        found: dict[int, Any] = {}
+        for run in row.runs:
+            record = self.record(run)
+            if metric in record["metrics"]:
+                outcomes = folders.read_outcomes(folders.run_folder(self.workdir, run))
+                found[run.seed] = outcomes.get(metric, record["metrics"][metric])
+        return found
 
     def environments(self) -> list[dict[str, Any]]:
         """The different environments that the runs were trained in, from their config.json."""
@@ -101,8 +113,9 @@ class Results:
             edge,
             [self.runs[number] for number in chosen],
             sum(record["status"] == "diverged" for record in records),
-            sum(record["status"] not in ("done", "diverged") for record in records),
+            sum(record["status"] == "failed" for record in records),
             {name: np.array([r["metrics"][name] for r in records if name in r["metrics"]]) for name in names},
+            sum(record["status"] in ("absent", "running") for record in records),
         )
 
     def csv(self, study: str) -> str:

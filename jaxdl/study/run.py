@@ -60,9 +60,12 @@ def prepare(study: "Study", values: dict[str, Any], workdir: Path, only: str, re
 
 
 def run_study(
-    study: "Study", values: dict[str, Any], workdir: Path, only: str, dry: bool, command: str, requests: Requests
+    study: "Study", values: dict[str, Any], workdir: Path, only: str, mode: str, command: str, requests: Requests
 ) -> Results | None:
-    """Do what the command asks for; with `dry`, only print what that would be."""
+    """Do what the command asks for.
+
+    mode: "train" what is missing and report; "list" what that would be; "report" on what is there
+    """
     started = time.monotonic()
     launch = prepare(study, values, workdir, only, requests)
     tensorboard = launch.config.runtime.tensorboard
@@ -70,11 +73,23 @@ def run_study(
     unread = launch.config.unread() if not only else []  # a subset of the variants may not need all keys
     if unread:
         raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
-    if dry:
+    if mode == "list":
         _print_plan(launch, plans)
         return None
+    notes = study.notes(launch.config)
+    if launch.config.data.order == "shared":
+        notes.append("All runs saw the training examples in the same order.")
+    places = [folders.run_folder(workdir, run) for run in launch.runs.rows]
+    missing = np.array([not folders.is_done(place) for place in places])
+    if mode == "report":
+        if missing.all():
+            raise UserError(f"--workdir={workdir} holds no finished run of this command: leave out --report to train")
+        launch.settings.train = False
+        command = folders.read_command(workdir) or command
+        results, findings, drawn = _report(launch, command, notes)
+        _print_report(launch, results, findings, drawn, notes, started, 0)
+        return results
     with folders.locked(workdir):
-        places = [folders.run_folder(workdir, run) for run in launch.runs.rows]
         missing = np.array([not folders.is_done(place) for place in places])
         environment = folders.environment(launch.settings, {each.name: each.width for each in plans})
         changed = folders.changed_environment(workdir, environment)
@@ -87,16 +102,27 @@ def run_study(
             for place, new in zip(places, missing, strict=True):
                 if new or not (place / "tensorboard").exists():
                     folders.write_tensorboard(place)
-        notes = study.notes(launch.config)
-        if launch.config.data.order == "shared":
-            notes.append("All runs saw the training examples in the same order.")
         results, findings, drawn = _report(launch, command, notes)
+    _print_report(launch, results, findings, drawn, notes, started, int(missing.sum()))
+    return results
+
+
+def _print_report(
+    launch: Launch,
+    results: Results,
+    findings: list[claims.Finding],
+    drawn: list[str],
+    notes: list[str],
+    started: float,
+    trained: int,
+) -> None:
+    study, workdir = launch.study, launch.workdir
     print(textwrap.fill(study.doc.strip().splitlines()[0], 98))
     report.print_table(results, study.columns, notes)
     report.print_claims(findings)
-    trained = int(missing.sum())
+    there = sum(record["status"] in ("done", "diverged") for record in results.records) - trained
     print(
-        f"\n{trained} run{'s' * (trained != 1)} trained, {len(missing) - trained} already there; "
+        f"\n{trained} run{'s' * (trained != 1)} trained, {there} already there; "
         f"{duration(time.monotonic() - started)}"
     )
     names = textwrap.fill(", ".join(drawn), 88, initial_indent=" " * 10, subsequent_indent=" " * 10)
@@ -105,7 +131,6 @@ def run_study(
     print(f"all runs  {workdir / 'results.csv'}")
     for what, arguments in study.further.items():
         print(f"next      {what}:\n          {interpreter()} -m experiments.{study.name} {arguments}")
-    return results
 
 
 def interpreter() -> str:
@@ -187,7 +212,13 @@ def _report(launch: Launch, command: str, notes: list[str]) -> tuple[Results, li
     study, workdir = launch.study, launch.workdir
     results = Results(workdir, launch.runs.rows, launch.config.content()["tune"], study.select)
     launch.settings.progress = lambda _: None
-    figures = study.figures(launch.config, launch.source, results, _fit(launch))
+    try:
+        figures = study.figures(launch.config, launch.source, results, _fit(launch))
+    except UserError as error:
+        if launch.settings.train:
+            raise
+        launch.settings.warn(f"note: no pictures, because {error}")
+        figures = {}
     drawn = [path.stem for path in report.save_figures(workdir / "figures", figures)]
     folders.write_text(workdir / "results.csv", results.csv(study.name))
     findings = claims.judge(study.claims(launch.config), results)

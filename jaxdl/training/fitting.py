@@ -77,7 +77,8 @@ def fit(
         parameters; 0 always trains to the end
     identity: what distinguishes runs beyond their arrays, one text each
 
-    Raises UserError for a batch that can't be split over the devices or a disk that is full, Interrupted (with
+    Raises UserError for a batch that can't be split over the devices, a disk that is full, or runs that are not
+    finished where `settings` forbid training; Interrupted (with
     everything saved) when a signal asked to stop.
     """
     _check(steps, evaluations, average, patience)
@@ -97,6 +98,8 @@ def fit(
                 name, np.array([number]), step, {metric: np.array([value]) for metric, value in values.items()}
             )
     missing = [number for number in range(total) if keys[number] not in stored]
+    if missing and not settings.train:
+        raise UserError(f"{len(missing)} of {total} runs of the fit {name!r} are not trained")
     size = min(program.at_once, -(-len(missing) // program.spread.slots) * program.spread.slots) or 1
     for chunk in (np.array(missing[first : first + size]) for first in range(0, len(missing), size)):
         place = folder / _digest([keys[number] for number in chunk])

@@ -34,6 +34,7 @@ class Settings:
     memory: bytes that the states and own data of the runs of one program call may take
     runs_at_once: 0 derives it from `memory`
     width: runs side by side on a device; None takes it from the table in `devices` (only tests set it)
+    train: whether fits may train; if not, one that is not finished raises UserError
     log: log(fit name, run numbers [M], step, {metric: float64 [M]}) for every row of metrics, restored ones too
     """
 
@@ -45,6 +46,7 @@ class Settings:
     runs_at_once: int = 0
     width: int | None = None
     call_seconds: float = 0.5
+    train: bool = True
     requests: stopping.Requests = dataclasses.field(default_factory=stopping.Requests)
     log: Callable[[str, np.ndarray, int, dict[str, np.ndarray]], None] = lambda *_: None
     progress: Callable[[Progress], None] = lambda _: None

@@ -26,6 +26,7 @@ def straight(folder):
     go("again")
     go("more", "--seeds=3", "--config.runtime.tensorboard=true")
     others = [option for option in TINY if "tune" not in option]  # given twice, a grid would be extended
+    go("report", "--seeds=4", "--report")
     go("beside", "--config.steps=60", "--config.tune.learning_rate=0.3,1e38", "--only=random-*", tiny=others)
     return seen, parameters, workdir
 

@@ -126,7 +126,7 @@ def test_a_config_that_is_not_possible(changes, bad, nearest, tmp_path):
             place = place[part]
         place[name] = value
     with pytest.raises(UserError) as caught:
-        run_study(study, values, tmp_path / "new", "", False, "the command", Requests())
+        run_study(study, values, tmp_path / "new", "", "train", "the command", Requests())
     assert "\n" not in str(caught.value)
     assert_complaint(str(caught.value), bad, nearest)
     assert list(tmp_path.iterdir()) == []

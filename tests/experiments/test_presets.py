@@ -176,7 +176,7 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch,
             section |= {"steps": 2, "epochs": 0.0}
     replace_mnist(monkeypatch, train + 40, 30)
     variants = [name for name in study.variants(Config(values)) if name != "pca" or values["data"]["name"] == "digits"]
-    results = run_study(study, values, tmp_path, ",".join(variants), False, "the command", Requests())
+    results = run_study(study, values, tmp_path, ",".join(variants), "train", "the command", Requests())
     assert [row.variant for row in results.rows] == variants
     for row in results.rows:
         assert (len(row.runs), row.diverged, row.failed) == (1, 0, 0)

@@ -34,7 +34,7 @@ def assert_same(found, parameters, straight):
     _, expected, _, _ = seen["first"]
     assert without_runtime(found) == without_runtime(expected)
     assert {path.rsplit("/", 1)[-1] for path in expected} == {
-        *("config.json", "metrics.jsonl", "result.json", "status.json", "outcomes.npz", "results.csv")
+        *("config.json", "metrics.jsonl", "result.json", "status.json", "outcomes.npz", "results.csv", "claims.json")
     }
     assert set(parameters) == set(expected_parameters) == {"autoencoder_layer1", "autoencoder_layer2", "depth2"}
     for fit, arrays in expected_parameters.items():
@@ -135,6 +135,17 @@ def test_more_seeds_extend_what_is_there(straight):
     new = {path.rsplit("/", 1)[0] for path in run_files(after)} - {path.rsplit("/", 1)[0] for path in old}
     assert sorted(path.rsplit("/", 1)[1] for path in new) == ["seed=2"] * 2
     assert {path.rsplit("/", 1)[0] for path in new} == {path.rsplit("/", 2)[0] for path in old}
+
+
+def test_a_report_of_what_is_there_trains_nothing_and_says_what_is_missing(straight):
+    seen, _, workdir = straight
+    _, before, _, programs = seen["more"]
+    done, after, _, programs_after = seen["report"]
+    assert done.code == 0 and "trained, 6 already there" in done.out
+    assert "Not there yet: 1 of 4 runs of every variant." in done.out
+    assert programs_after == programs
+    assert {path: after[path] for path in before} == before  # results.csv and claims.json among them
+    assert (workdir / "report.md").is_file()
 
 
 def test_another_setting_lies_beside(straight):

@@ -111,7 +111,7 @@ def test_report_pictures_and_environment_are_there(smoke):
     report = (workdir / "report.md").read_text()
     assert all(f"| {variant} |" in report for variant in variants)
     pictures = re.findall(r"\(figures/(\w+)\.png\)", report)
-    assert len(pictures) >= 2 and sorted(pictures) == sorted(path.stem for path in (workdir / "figures").iterdir())
+    assert len(pictures) >= 2 and sorted(pictures) == sorted(path.stem for path in (workdir / "figures").glob("*.png"))
     assert all(picture in done.out for picture in pictures)
     for picture in pictures:
         with Image.open(workdir / "figures" / f"{picture}.png") as image:

@@ -121,7 +121,7 @@ def test_runs_that_failed_or_never_ended_are_counted(tmp_path):
     folders.begin(folders.run_folder(tmp_path, runs[3]), {})
     folders.fail(folders.run_folder(tmp_path, runs[3]), "ValueError()")
     row = Results(tmp_path, runs, {"rate": (0.1,)}, ("validation_error", "min")).row("v")
-    assert (len(row.runs), row.diverged, row.failed) == (5, 1, 3)
+    assert (len(row.runs), row.diverged, row.failed, row.absent) == (5, 1, 1, 2)
     assert row.metrics["test_error"].tolist() == [0.2]
 
 
