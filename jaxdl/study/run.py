@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdl import data, training
 from jaxdl.errors import UserError
-from jaxdl.study import claims, folders, report
+from jaxdl.study import claims, folders, page, report
 from jaxdl.study.config import Config, content_hash
 from jaxdl.study.progress import Display, duration
 from jaxdl.study.results import Results
@@ -127,7 +127,7 @@ def _print_report(
     )
     names = textwrap.fill(", ".join(drawn), 88, initial_indent=" " * 10, subsequent_indent=" " * 10)
     print(f"pictures  {workdir / 'figures'}\n{names}")
-    print(f"report    {workdir / 'report.md'}")
+    print(f"report    {workdir / 'report.html'}, report.md")
     print(f"all runs  {workdir / 'results.csv'}")
     for what, arguments in study.further.items():
         print(f"next      {what}:\n          {interpreter()} -m experiments.{study.name} {arguments}")
@@ -219,13 +219,16 @@ def _report(launch: Launch, command: str, notes: list[str]) -> tuple[Results, li
             raise
         launch.settings.warn(f"note: no pictures, because {error}")
         figures = {}
-    drawn = [path.stem for path in report.save_figures(workdir / "figures", figures)]
+    pictures = report.save_figures(workdir / "figures", figures)
+    drawn = [path.stem for path in pictures]
     folders.write_text(workdir / "results.csv", results.csv(study.name))
     findings = claims.judge(study.claims(launch.config), results)
     claims.write(workdir / "claims.json", findings)
     title = study.doc.strip().splitlines()[0]
     text = report.markdown(title, results, study.columns, findings, notes, drawn, command)
     folders.write_text(workdir / "report.md", text)
+    place, environments = workdir / "report.html", results.environments()
+    page.write(place, title, study.doc, results, study.columns, findings, notes, pictures, command, environments)
     return results, findings, drawn
 
 

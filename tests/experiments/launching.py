@@ -106,7 +106,7 @@ def interrupt(
 
 def files(workdir: Path) -> dict[str, bytes]:
     """{path: content} of all files of a study that say what it found; without checkpoints, pictures and the like."""
-    left_out = {"programs", "figures", "lock", "environment.json", "report.md", "tensorboard"}
+    left_out = {"programs", "figures", "lock", "environment.json", "report.md", "report.html", "tensorboard"}
     return {
         str(path.relative_to(workdir)): path.read_bytes()
         for path in sorted(workdir.rglob("*"))
