@@ -153,8 +153,11 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# The smoke presets run as they are, from the command line (test_smoke.py).
-@pytest.mark.parametrize(("name", "preset"), [pair for pair in PRESETS if pair[1] != "smoke"], ids=lambda value: value)
+# The smoke presets run as they are, from the command line (test_smoke.py); the default ones are their fits, longer.
+OTHERS = [pair for pair in PRESETS if pair[1] not in ("smoke", "default")]
+
+
+@pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
 @pytest.mark.usefixtures("quick_compilation")
 def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, capsys):
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
