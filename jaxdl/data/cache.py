@@ -24,7 +24,6 @@ from jaxdl.data.source import Arrays
 from jaxdl.errors import UserError
 
 _LAYOUT = "jaxdl cache, layout 2"  # count up when the cached files change their meaning
-_BLOCK = 1 << 24  # bytes hashed or copied at a time
 
 
 def folder() -> Path:

@@ -157,14 +157,14 @@ class Trainer:
         params = best if best is not None else state.evaluated
         wanted = spread.place({split: chosen & (split in splits) for split in SPLITS})
 
-        def values(data: Any) -> Any:
+        def values(data: Any, own: Any) -> Any:
             return program.evaluate((params, state.model_state, run, own, wanted), {"data": data})
 
-        found = jax.device_get(values(shared["data"]))
+        found = jax.device_get(values(shared["data"], own)) if shared["data"] or own else {}
         for split in set(splits) & set(program.streamed):
             rows = program.source.data[split]
             blocks = streaming.evaluation_blocks(rows, program.sizes[split])
-            parts = [jax.device_get(values({split: spread.share(block)})[split]) for block in blocks]
+            parts = [jax.device_get(values({split: spread.share(block)}, None)[split]) for block in blocks]
             joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)  # [R, M ...] -> [R, N+]
             found[split] = jax.tree.map(lambda leaf, rows=rows: leaf[:, : len(rows["label"])], joined)
         return jax.tree.map(lambda leaf: leaf[: len(self.chunk)], {split: found[split] for split in splits})
