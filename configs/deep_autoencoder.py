@@ -43,6 +43,7 @@ def get_config(preset="default"):
     )  # fmt: skip
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
+    config.sweeps = dict()
     config.runtime = dict(
         strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
         device_gigabytes=2.0, workers=0,

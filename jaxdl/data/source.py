@@ -115,6 +115,12 @@ class Source(NamedTuple):
         """Stored images [N, ...] as the model sees them, float32."""
         return self.normalisation(stored)
 
+    def seen(self, run: Run, stored: Array) -> Array:
+        """Stored images [B, ...] as the model of a run sees them: normalised, or what `prepare` makes of them."""
+        if self.prepare is None:
+            return self.images(stored)
+        return self.prepare(run, {"image": stored, "label": jnp.zeros(stored.shape[0], jnp.int32)})["image"]
+
     def batch(self, data: Split, run: Run, step: Array) -> dict[str, Array]:
         """The batch of one step: a pure function of (data, seed, step).
 

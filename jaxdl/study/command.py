@@ -4,14 +4,19 @@ import dataclasses
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, unknown
 from jaxdl.study import command_line
 from jaxdl.study.config import Config
 
+if TYPE_CHECKING:
+    from jaxdl.study.finished import Finished
+
+ON_FAILURE = ("continue", "stop")
 HELP = """
 usage: python -m experiments.{name} [options]
 
@@ -21,14 +26,22 @@ usage: python -m experiments.{name} [options]
                            Repeating a command continues it
   --seeds=N                seeds 0..N-1
   --only=GLOB,...          a subset of the variants
+  --sweep=KEY=V1,V2,...    try each value; repeated, all combinations; or the name of a sweep of the recipe.
+                           The best trial of each variant is chosen on the validation split
   --strategy=jit|pmap      spread runs over the devices, or split each batch over them
   --device=cpu|gpu|tpu     default: the best there is
+  --runs_at_once=N         runs in one program call; default: what fits in runtime.memory_gigabytes
+  --workers=N              N processes, each on its own share of the cores (CPU)
+  --share=K/N              train only the K-th of N shares of the runs, without a report: for job arrays
+  --on_failure=stop        the first program that fails ends the launch; default: continue with the others
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
-  --list                   dry run: runs, parameters, steps, programs
+  --figure=NAME            write one figure alone, with --format=pdf|svg|png and --style=paper|slides
+  --list                   dry run: runs, parameters, steps, programs, chunks, time
 
 presets   {presets}
 variants  {variants}
+sweeps    {sweeps}
 """
 
 
@@ -40,9 +53,11 @@ class Study:
     variants: config -> {label: {"hyper.NAME": value, setting: value}}
     train: (config, source, runs, fit) -> yields Done, group by group; pure but for `fit`
     figures: (config, source, results, fit) -> {name: matplotlib Figure}; its `fit` returns what is stored
-    select: (validation metric, "min" or "max") that chooses among tuning points
+    select: (validation metric, "min" or "max") that chooses among trials
     columns: metrics of the table; notes: config -> what its reader must know of this study
     claims: config -> what the papers claim of these variants, see `jaxdl.study.claims`
+    published: config -> [Published], the papers' numbers for these variants
+    differs: config -> in what this recipe differs from the papers', one sentence each
     further: what to run next, {what: arguments}, printed at the end
     """
 
@@ -54,12 +69,65 @@ class Study:
     select: tuple[str, str]
     columns: tuple[str, ...]
     claims: Callable[[Config], list[Any]] = lambda config: []
+    published: Callable[[Config], list[Any]] = lambda config: []
+    differs: Callable[[Config], list[str]] = lambda config: []
     notes: Callable[[Config], list[str]] = lambda config: []
     further: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def config(self, preset: str = "") -> Any:
+        """The study's own recipe as a ConfigDict, to change and to hand to `run`. UserError for an unknown preset."""
+        return command_line.load_config(self._recipe()).get_config(preset)
+
+    def run(
+        self,
+        config: Any = "",
+        *,
+        seeds: int | None = None,
+        only: str = "",
+        sweep: Sequence[str] = (),
+        workdir: str | Path = "",
+        device: str = "",
+        stop_on_failure: bool = False,
+    ) -> "Finished":
+        """Train what is not there yet, write the report, and return what was found: the command, from Python.
+
+        config: as `config()` gives it, or the name of a preset; seeds, only, sweep, workdir, device: as on the command
+            line. A second call goes on where the first one stopped.
+
+        Raises UserError for what is not possible.
+        """
+        from jaxdl.study import launch, run
+        from jaxdl.training.stopping import Requests
+
+        values = command_line.values(self.config(config) if isinstance(config, str) else config)
+        values["seeds"] = values["seeds"] if seeds is None else seeds
+        values["runtime"]["device"] = device or values["runtime"]["device"]
+        texts = (sweep,) if isinstance(sweep, str) else tuple(sweep)
+        place = Path(workdir or f"runs/{self.name}")
+        command = command_line.spelled(self.name, values, self._recipe(), place, only, texts)
+        asked = launch.Asked(values, place, only, texts, command)
+        with Requests().listening() as requests:
+            return run.execute(launch.prepare(self, asked, requests), stop_on_failure)[0]
+
+    def load(self, workdir: str | Path = "") -> "Finished":
+        """What the last launch in a workdir found, without training. UserError where there is none of this study."""
+        from jaxdl.study import folders, launch, run
+        from jaxdl.training.stopping import Requests
+
+        place = Path(workdir or f"runs/{self.name}")
+        asked = folders.read_asked(place)
+        if asked is None or asked["study"] != self.name:
+            raise UserError(f"{place} holds no launch of {self.name}: name the --workdir of one")
+        values, only, swept = asked["values"], asked["only"], tuple(asked["swept"])
+        command = folders.read_command(place)
+        return run.reread(launch.prepare(self, launch.Asked(values, place, only, swept, command), Requests()))
 
     def main(self) -> None:
         """Run from the command line; exits 2 with one line for a mistake, 128 + signal when interrupted."""
         command_line.main(self.name, self._help, self._define, self._command)
+
+    def _recipe(self) -> Path:
+        return command_line.CHECKOUT / "configs" / f"{self.name}.py"
 
     def _define(self) -> list[str]:
         from absl import flags
@@ -67,21 +135,33 @@ class Study:
         flags.DEFINE_string("workdir", f"runs/{self.name}", "")
         flags.DEFINE_integer("seeds", None, "")
         flags.DEFINE_string("only", "", "")
+        flags.DEFINE_multi_string("sweep", [], "")
         flags.DEFINE_string("strategy", None, "")
         flags.DEFINE_string("device", None, "")
+        flags.DEFINE_integer("runs_at_once", None, "")
+        flags.DEFINE_integer("workers", 1, "")
+        flags.DEFINE_string("share", "", "")
+        flags.DEFINE_string("on_failure", "continue", "")
         flags.DEFINE_bool("list", False, "")
         flags.DEFINE_bool("report", False, "")
-        return ["workdir", "seeds", "only", "strategy", "device", "list", "report"]
+        flags.DEFINE_string("figure", "", "")
+        flags.DEFINE_string("format", "pdf", "")
+        flags.DEFINE_string("style", "paper", "")
+        return [
+            "workdir", "seeds", "only", "sweep", "strategy", "device", "runs_at_once", "workers", "share",
+            "on_failure", "list", "report", "figure", "format", "style",
+        ]  # fmt: skip
 
     def _help(self) -> str:
-        module = command_line.load_config(command_line.CHECKOUT / "configs" / f"{self.name}.py")
-        labels = list(self.variants(Config(module.get_config().to_dict())))
-        presets, variants = (
+        module = command_line.load_config(self._recipe())
+        values = module.get_config().to_dict()
+        labels = list(self.variants(Config(values)))
+        presets, variants, sweeps = (
             textwrap.fill(", ".join(names), 98, initial_indent=" " * 10, subsequent_indent=" " * 10).strip()
-            for names in (module.PRESETS, labels)
+            for names in (module.PRESETS, labels, values["sweeps"])
         )
         doc = "\n\n".join(textwrap.fill(part, 98) for part in self.doc.strip().split("\n\n"))
-        return doc + "\n" + HELP.format(name=self.name, presets=presets, variants=variants)
+        return doc + "\n" + HELP.format(name=self.name, presets=presets, variants=variants, sweeps=sweeps or "none")
 
     def _command(self, words: list[str]) -> None:
         from absl import flags
@@ -89,26 +169,71 @@ class Study:
         if words:
             raise UserError(f"unexpected argument {words[0]!r}: options begin with --")
         options = flags.FLAGS
-        if options.list and options.report:
-            raise UserError("--list and --report exclude each other: the first only shows what would be trained")
-        mode = "list" if options.list else "report" if options.report else "train"
+        modes = [name for name in ("list", "report", "figure", "share") if getattr(options, name)]
+        if len(modes) > 1:
+            raise UserError(f"--{modes[0]} and --{modes[1]} exclude each other: they are different things to do")
+        if options.workers != 1 and modes:
+            raise UserError(f"--workers={options.workers} and --{modes[0]} exclude each other")
+        if options.on_failure not in ON_FAILURE:
+            raise unknown("--on_failure", options.on_failure, ON_FAILURE)
         values = command_line.values(options.config)
         if options.seeds is not None:
             values["seeds"] = options.seeds
-        if options.strategy is not None:
-            values["runtime"]["strategy"] = options.strategy
-        if options.device is not None:
-            values["runtime"]["device"] = options.device
+        for name in ("strategy", "device", "runs_at_once"):
+            if getattr(options, name) is not None:
+                values["runtime"][name] = getattr(options, name)
+        part = _share(options.share)
         from jaxdl.training.stopping import Interrupted, Requests
 
         requests = Requests()
-        command = f"python -m experiments.{self.name} {shlex.join(sys.argv[1:])}".strip()
         try:
             with requests.listening():
-                from jaxdl.study.run import run_study  # jax, for the first time
-
-                run_study(self, values, Path(options.workdir), options.only, mode, command, requests)
+                self._launch(values, options, part, requests)
         except Interrupted as stop:
             saved = "the last checkpoint stays" if stop.cut else "everything is saved"
             print(f"stopped by {stop}: {saved}, repeat the command to go on", file=sys.stderr)
             sys.exit(stop.status)
+
+    def _launch(self, values: dict[str, Any], options: Any, part: tuple[int, int], requests: Any) -> None:
+        """Do what the options ask for, and exit with status 1 where a run failed."""
+        started = time.monotonic()
+        from jaxdl.study import finished, run, terminal, workers  # jax, for the first time
+        from jaxdl.study import launch as launching
+
+        command = f"python -m experiments.{self.name} {shlex.join(sys.argv[1:])}".strip()
+        asked = launching.Asked(values, Path(options.workdir), options.only, tuple(options.sweep), command)
+        launch = launching.prepare(self, asked, requests)
+        if options.list:
+            terminal.print_plan(launch)
+        elif options.figure:
+            print(finished.write_figure(launch, options.figure, options.format, options.style))
+        elif options.share:
+            workers.stop_with_parent()
+            mine = run.train_share(launch, *part, options.on_failure == "stop")
+            terminal.print_share(launch, mine, *part)
+            self._exit(launch)
+        else:
+            if options.report:
+                found, trained = run.reread(launch), 0
+            elif options.workers > 1:
+                workers.check(options.workers, launch.groups[0].settings.devices[0].platform)
+                arguments = workers.without(sys.argv[1:], "workers")
+                found, trained = run.execute(
+                    launch, False, lambda: workers.work(f"experiments.{self.name}", arguments, options.workers)
+                )
+            else:
+                found, trained = run.execute(launch, options.on_failure == "stop")
+            terminal.print_finished(found, trained, time.monotonic() - started)
+            self._exit(launch)
+
+    def _exit(self, launch: Any) -> None:
+        if any(launch.statuses(group)["failed"] for group in launch.groups):
+            sys.exit(1)
+
+
+def _share(text: str) -> tuple[int, int]:
+    """ "1/4" -> (1, 4); (0, 1) for ""."""
+    index, _, count = (text or "0/1").partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UserError(f"--share={text} is not possible: valid is K/N with K from 0 to N - 1, as in 0/4")
+    return int(index), int(count)

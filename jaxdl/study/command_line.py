@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -75,6 +76,15 @@ def values(config: Any) -> dict[str, Any]:
         return value
 
     return split(config.to_dict())
+
+
+def spelled(name: str, values: dict[str, Any], recipe: Path, workdir: Path, only: str, swept: Iterable[str]) -> str:
+    """The command that asks for these values: what the recipe's default has not, as overrides."""
+    default = flatten(load_config(recipe).get_config().to_dict())
+    words = [f"--config.{key}={value}" for key, value in flatten(values).items() if default.get(key) != value]
+    words += [f"--workdir={workdir}"] * (workdir != Path("runs") / name)
+    words += [f"--only={only}"] * bool(only) + [f"--sweep={text}" for text in swept]
+    return f"python -m experiments.{name} {shlex.join(words)}".strip()
 
 
 def _check_overrides(argv: list[str], default: Path) -> str:

@@ -8,7 +8,7 @@ from jaxdl.errors import unknown
 
 # Where the data lie, how a run executes and which runs a command asks for say nothing about what one run is; what
 # the readers of folders and tables are told is in the data's fingerprint.
-NOT_HASHED = ("seeds", "data.dir", "data.pictures", "data.csv", "runtime", "tune", "compare")
+NOT_HASHED = ("seeds", "data.dir", "data.pictures", "data.csv", "runtime", "tune", "sweeps", "compare")
 
 
 class Config:

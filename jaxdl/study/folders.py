@@ -2,7 +2,7 @@
 
 WORKDIR/VARIANT/HASH/seed=K/{config.json, metrics.jsonl, result.json, status.json, outcomes.npz}
 WORKDIR/programs/HASH/FIT/...   checkpoints (jaxdl.training)
-WORKDIR/{lock, environment.json, results.csv, report.md, figures/}
+WORKDIR/{lock, environment.json, results.csv, claims.json, report.md, report.html, figures/}
 """
 
 import contextlib
@@ -33,28 +33,18 @@ def run_folder(workdir: Path, run: Run) -> Path:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path, part: str = "") -> Iterator[None]:
     """Hold the workdir for one launcher. UserError when it can't be written, is full or another launcher has it.
 
-    The lock is the kernel's: it ends with the process that holds it, however that ends.
+    part: hold only this part, beside launchers that hold others
+
+    The locks are the kernel's: they end with the process that holds them, however that ends.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a+")
-    except OSError as error:
-        reason = error.strerror
-        raise UserError(f"--workdir={workdir} can't be written ({reason}): name another folder") from None
-    with file:
+    with contextlib.ExitStack() as held:
+        _lock(held, workdir, "lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX)
+        if part:
+            _lock(held, workdir, f"lock-{part}", fcntl.LOCK_EX)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UserError(f"--workdir={workdir} is in use by {holder}: wait for it, or name another folder") from None
-        try:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
             yield
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -63,6 +53,27 @@ def locked(workdir: Path) -> Iterator[None]:
                 f"could not write in {workdir}: {error.strerror}; what was saved stays. Make room and repeat the "
                 "command to go on"
             ) from error
+
+
+def _lock(held: contextlib.ExitStack, workdir: Path, name: str, kind: int) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = held.enter_context((workdir / name).open("a+"))
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--workdir={workdir} can't be written ({reason}): name another folder") from None
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise UserError(f"--workdir={workdir} is in use by {holder}: wait for it, or name another folder") from None
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} can't be written ({error.strerror}): make room") from None
 
 
 def is_done(folder: Path) -> bool:
@@ -130,6 +141,20 @@ def read_outcomes(folder: Path) -> dict[str, np.ndarray]:
 def read_command(workdir: Path) -> str:
     """The command of the last launch in a workdir; "" where it can't be read."""
     return (_read(workdir / "environment.json") or {}).get("command", "")
+
+
+def read_asked(workdir: Path) -> dict[str, Any] | None:
+    """What the last launch in a workdir asked for, {"study", "values", "only", "swept"}; None where it can't be read.
+
+    Tuples, which JSON has none of, are tuples again.
+    """
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tuples(inner) for key, inner in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return tuples((_read(workdir / "environment.json") or {}).get("asked"))
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdl.study import folders, report
 from jaxdl.study.claims import Claim, Finding
-from jaxdl.study.results import Results, Row, interval, is_fraction, shown, title
+from jaxdl.study.results import Results, Row, headings, interval, is_fraction, shown, title
 from jaxdl.study.statistics import Estimate
 
 POINTS = 200  # of a learning curve, at most
@@ -27,48 +27,38 @@ SYMBOLS = {"holds": "✓", "contradicted": "✗", "undecided": "?", "no verdict"
 WORDS = {"packages": "versions", "machine": "hardware"}  # for keys of environment.json
 
 
-def write(
-    path: Path,
-    title: str,
-    doc: str,
-    results: Results,
-    columns: Sequence[str],
-    findings: Sequence[Finding],
-    notes: Sequence[str],
-    figures: Sequence[Path],
-    command: str,
-    environments: Sequence[dict],
-) -> None:
-    """Write report.html.
-
-    doc: of the study, in paragraphs; its first line may be the title
-    columns: the metrics of the table; the first one that was measured is the headline's
-    notes: of this study, beside those that the table needs
-    figures: PNG files; OSError where one is not there
-    """
+def write(path: Path, content: report.Report) -> None:
+    """Write report.html. OSError where a figure is not there."""
     import jinja2
     from markupsafe import Markup
 
     here = Path(__file__).parent
     loader = jinja2.FileSystemLoader(here)
-    template = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("page.html.jinja")
-    columns = [name for name in columns if any(len(_values(row, name)) for row in results.rows)]
-    name, subtitle = split_title(title)
+    )
+    environment.filters["minus"] = _minus
+    template = environment.get_template("page.html.jinja")
+    results = content.results
+    columns = [name for name in content.columns if any(len(report.finite(row, name)) for row in results.rows)]
+    name, subtitle = split_title(content.title)
+    environments = results.environments()
     text = template.render(
         title=name,
         subtitle=subtitle,
-        paragraphs=paragraphs(doc, title),
-        headline=headline(results, columns, findings),
-        table=table(results, columns),
-        table_notes=report.notes(results, columns, []) if columns else [],
+        paragraphs=paragraphs(content.doc, content.title),
+        headline=headline(results, columns, content.findings),
+        table=report.main_table(results, columns, content.published),
+        table_notes=report.notes(results, columns, content.published, []) if columns else [],
+        trials=report.trial_table(results) if headings(results.grid) else None,
+        selected=title(results.select[0]),
         lost=lost_runs(results),
         curves=curves(results),
-        claims=claim_groups(findings),
-        pictures=[picture(figure) for figure in figures],
-        notes=notes,
-        command=command,
+        claims=claim_groups(content.findings),
+        pictures=[picture(figure) for figure in content.figures],
+        notes=content.notes,
+        differs=content.differs,
+        command=content.command,
         environments=[facts(environment) for environment in environments],
         differing=differing(environments),
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
@@ -131,14 +121,14 @@ def headline(results: Results, columns: Sequence[str], findings: Sequence[Findin
         return {"sentences": [], "dots": [], "missing": [], "ticks": [], "logarithmic": False, "metric": ""}
     metric = columns[0]
     scale = 100 if is_fraction(metric) else 1
-    known = {row.variant: scale * _values(row, metric) for row in results.rows}
+    known = {row.variant: scale * report.finite(row, metric) for row in results.rows}
     means = {variant: float(values.mean()) for variant, values in known.items() if len(values)}
     halves = {variant: interval(known[variant])[1] for variant in means}
     whiskers = {variant: (mean, *_ends(mean, halves[variant])) for variant, mean in means.items()}
     axis = fitting_axis(*zip(*whiskers.values(), strict=True), room=0.5)
     order = sorted(means, key=means.get, reverse=_direction(metric, results.select) == "max")
     dots = [
-        {"name": variant, "text": _minus(shown(metric, _values(results.row(variant), metric)))}
+        {"name": variant, "text": _minus(shown(metric, report.finite(results.row(variant), metric)))}
         | _whisker(axis, *whiskers[variant])
         for variant in order
     ]
@@ -146,7 +136,7 @@ def headline(results: Results, columns: Sequence[str], findings: Sequence[Findin
         "sentences": [*verdicts(findings), *best(results, metric)],
         "dots": dots,
         "missing": [
-            {"name": row.variant, "why": reason(row, metric)} for row in results.rows if row.variant not in means
+            {"name": row.variant, "why": report.reason(row, metric)} for row in results.rows if row.variant not in means
         ],
         "ticks": axis.ticks(),
         "logarithmic": axis.logarithmic,
@@ -170,10 +160,10 @@ def verdicts(findings: Sequence[Finding]) -> list[str]:
 def best(results: Results, metric: str) -> list[str]:
     """The variant that is best by the validation metric, with another of its metrics, as a list of one sentence."""
     ranked = by_validation(results)
-    if not ranked or not len(_values(ranked[0], results.select[0])):
+    if not ranked or not len(report.finite(ranked[0], results.select[0])):
         return []
     row, selected = ranked[0], results.select[0].replace("_", " ")
-    values = _values(row, metric)
+    values = report.finite(row, metric)
     seeds = f"{len(values)} seed{'s' * (len(values) != 1)}" if len(values) == len(row.runs) else (
         f"{len(values)} of {len(row.runs)} seeds"
     )  # fmt: skip
@@ -188,50 +178,10 @@ def by_validation(results: Results) -> list[Row]:
     sign = 1 if direction == "min" else -1
 
     def rank(row: Row) -> float:
-        values = _values(row, metric)
+        values = report.finite(row, metric)
         return sign * float(values.mean()) if len(values) else math.inf
 
     return sorted(results.rows, key=rank)
-
-
-def table(results: Results, columns: Sequence[str]) -> dict[str, Any]:
-    """{"header": [text], "rows": [[{"text", "value" to sort by, "why"}]]}; `why` is a remark below the text."""
-    tuned = [name for name, grid in results.tune.items() if len(grid) > 1]
-    gap = report.gap_metric(results, columns)
-    titles = [*(title(name) for name in columns), *([f"gap {title(gap)}"] if gap else [])]
-    rows = []
-    for row in results.rows:
-        there = len(row.runs) - row.diverged - row.failed - row.absent
-        count = str(there) if there == len(row.runs) else f"{there} of {len(row.runs)}"
-        cells = [
-            {"text": row.variant, "value": "", "why": ""},
-            {"text": count, "value": there, "why": _lost(row)},
-        ]
-        for name in tuned:
-            known = name in row.point
-            text = f"{row.point[name]:g}" + "*" * (name in row.edge) if known else "-"
-            cells.append({"text": text, "value": row.point[name] if known else "", "why": "" if known else "not tuned"})
-        for name in columns:
-            cells.append(_cell(name, _values(row, name), there, reason(row, name)))
-        if gap:
-            values = report.gaps(row, gap)
-            cells.append(_cell(gap, values[np.isfinite(values)], there, _lost(row) or "not measured"))
-        rows.append(cells)
-    return {"header": ["variant", "seeds", *(name.replace("_", " ") for name in tuned), *titles], "rows": rows}
-
-
-def _cell(metric: str, values: np.ndarray, there: int, why: str) -> dict[str, Any]:
-    if not len(values):
-        return {"text": "-", "value": "", "why": why}
-    why = "" if len(values) == there else f"{len(values)} of {there} seeds"
-    return {"text": _minus(shown(metric, values)), "value": repr(float(values.mean())), "why": why}
-
-
-def reason(row: Row, metric: str) -> str:
-    """Why a row has no value of a metric."""
-    if metric in row.metrics and len(row.metrics[metric]):
-        return "not finite"
-    return "not measured" if row.metrics else _lost(row) or "not measured"
 
 
 def lost_runs(results: Results) -> list[str]:
@@ -263,7 +213,9 @@ def curves(results: Results) -> dict[str, Any]:
             pairs = np.array([interval(scale * np.array(values[place])) for place in kept])  # [T, 2]
             found[row.variant] = np.array(steps)[kept], pairs[:, 0], pairs[:, 1], len(values[0])
         else:
-            missing.append({"name": row.variant, "why": reason(row, metric) if not row.metrics else "not logged"})
+            missing.append(
+                {"name": row.variant, "why": report.reason(row, metric) if not row.metrics else "not logged"}
+            )
     if not found:
         return {"lines": []}
     means, halves = (np.concatenate([line[part] for line in found.values()]) for part in (1, 2))
@@ -434,17 +386,6 @@ def paragraphs(doc: str, title: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n{2,}", text) if part.strip()]
 
 
-def _values(row: Row, metric: str) -> np.ndarray:
-    """The finite values of a metric, one a seed."""
-    values = row.metrics.get(metric, np.empty(0))
-    return values[np.isfinite(values)]
-
-
-def _lost(row: Row) -> str:
-    counts = {"diverged": row.diverged, "failed": row.failed, "not there yet": row.absent}
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-
-
 def _direction(metric: str, select: tuple[str, str]) -> str:
     """Whether less or more of a metric is better; that of the metric that selects where its name doesn't tell."""
     words = metric.split("_")
@@ -472,7 +413,8 @@ def _signed(value: float) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    """Numbers below zero with a true minus sign."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
 def _path(across: list[float], down: list[float]) -> str:

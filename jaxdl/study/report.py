@@ -1,33 +1,148 @@
 """The table of a study, for the terminal and as report.md, and the files beside it. All of it is derived."""
 
+import html
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxdl.study.claims import Finding
-from jaxdl.study.results import Results, Row, is_fraction, shown, title
+from jaxdl.study.published import Published
+from jaxdl.study.results import Results, Row, headings, is_fraction, shown, title
+from jaxdl.study.sweep import shown as shown_value
 
 FORMS = ("png", "svg", "pdf")
 
 
-def cells(results: Results, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: variant, seeds, tuned values, metrics as mean ± 95% interval."""
-    tuned = [name for name, grid in results.tune.items() if len(grid) > 1]
-    columns = [name for name in columns if any(name in row.metrics for row in results.rows)]
+class Cell(NamedTuple):
+    """A cell of a table. value: to sort by, "" where there is none; why: a remark on what is missing."""
+
+    text: str
+    value: float | str = ""
+    why: str = ""
+
+
+class Table(NamedTuple):
+    """Header and rows of cells. spare: the numbers of columns to leave out where there is no room, first to last."""
+
+    header: list[str]
+    rows: list[list[Cell]]
+    spare: list[int]
+
+    def without(self, columns: Sequence[int]) -> "Table":
+        """The table without some columns."""
+        kept = [number for number in range(len(self.header)) if number not in columns]
+        rows = [[row[number] for number in kept] for row in self.rows]
+        return Table([self.header[number] for number in kept], rows, [])
+
+
+def main_table(results: Results, columns: Sequence[str], published: Sequence[Published]) -> Table:
+    """One row a variant at its best trial: runs, chosen values, metrics as mean ± 95% interval, published numbers."""
+    columns = [name for name in columns if any(len(finite(row, name)) for row in results.rows)]
     gap = gap_metric(results, columns)
-    titles = [*(title(name) for name in columns), *([f"gap {title(gap)}"] if gap else [])]
-    header = ["variant", "seeds", *(name.replace("_", " ") for name in tuned), *titles]
-    body = []
+    points = headings(results.grid)
+    header, spare = ["variant", "seeds", *points.values()], []
+    for name in columns:
+        header.append(title(name))
+        if any(each.metric == name for each in published):
+            spare.append(len(header) + 1)
+            header += [f"published {title(name)}", "ours minus published"]
+    if gap:
+        spare.insert(0, len(header))
+        header.append(f"gap {title(gap)}")
+    rows = []
     for row in results.rows:
-        values = [shown(name, row.metrics[name]) if name in row.metrics else "-" for name in columns]
+        there = done(row)
+        cells = [Cell(row.variant), _count(row), *_point_cells(row, points, True)]
+        for name in columns:
+            values = finite(row, name)
+            cells.append(_cell(name, values, there, reason(row, name)))
+            if any(each.metric == name for each in published):
+                cells += _published_cells(row, name, values, published)
         if gap:
-            values.append(shown(gap, gaps(row, gap)))
-        points = [f"{row.point[name]:g}" + "*" * (name in row.edge) if name in row.point else "-" for name in tuned]
-        body.append([row.variant, _count(row), *points, *values])
-    return header, body
+            values = gaps(row, gap)
+            cells.append(_cell(gap, values[np.isfinite(values)], there, lost(row) or "not measured"))
+        rows.append(cells)
+    return Table(header, rows, spare)
+
+
+def trial_table(results: Results) -> Table:
+    """Every trial, ranked by the validation metric that chose among them; nothing of the test split."""
+    metric, points = results.select[0], headings(results.grid)
+    rows = []
+    for trials in results.trials.values():
+        for rank, row in enumerate(trials, 1):
+            values = _cell(metric, finite(row, metric), done(row), reason(row, metric))
+            rows.append([Cell(row.variant), Cell(str(rank), rank), _count(row), *_point_cells(row, points, False), values])
+    return Table(["variant", "rank", "seeds", *points.values(), title(metric)], rows, [])
+
+
+def _point_cells(row: Row, points: dict[str, str], flagged: bool) -> list[Cell]:
+    """flagged: whether values at the end of their grid get a star."""
+    cells = []
+    for key in points:
+        value = row.point.get(key)
+        number = value if isinstance(value, int | float) else ""
+        known = key in row.point
+        cells.append(
+            Cell(shown_value(value) + "*" * (flagged and key in row.edge), number) if known else Cell("-", "", "not tuned")
+        )
+    return cells
+
+
+def _cell(metric: str, values: np.ndarray, there: int, why: str) -> Cell:
+    """A metric over seeds."""
+    if not len(values):
+        return Cell("-", "", why)
+    return Cell(
+        shown(metric, values), float(values.mean()), "" if len(values) == there else f"{len(values)} of {there} seeds"
+    )
+
+
+def _published_cells(row: Row, metric: str, values: np.ndarray, published: Sequence[Published]) -> list[Cell]:
+    """The published number, and how much ours is above it."""
+    found = next((each for each in published if (each.variant, each.metric) == (row.variant, metric)), None)
+    if found is None:
+        return [Cell("-"), Cell("-")]
+    scale, digits = (100, 2) if is_fraction(metric) else (1, 3)
+    text = f"{scale * found.value:.{digits}f}"
+    if found.spread is not None:
+        text += f" ± {scale * found.spread:.{digits}f}"
+    if not len(values):
+        return [Cell(text, found.value), Cell("-")]
+    above = float(values.mean()) - found.value
+    return [Cell(text, found.value), Cell(f"{scale * above:+.{digits}f}", above)]
+
+
+def _count(row: Row) -> Cell:
+    there = done(row)
+    return Cell(str(there) if there == len(row.runs) else f"{there} of {len(row.runs)}", there, lost(row))
+
+
+def done(row: Row) -> int:
+    """How many runs of a row have a result."""
+    return len(row.runs) - row.diverged - row.failed - row.absent
+
+
+def finite(row: Row, metric: str) -> np.ndarray:
+    """The finite values of a metric, [n]."""
+    values = row.metrics.get(metric, np.empty(0))
+    return values[np.isfinite(values)]
+
+
+def lost(row: Row) -> str:
+    """ "1 diverged, 2 failed", or "" where all runs have a result."""
+    counts = {"diverged": row.diverged, "failed": row.failed, "not there yet": row.absent}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def reason(row: Row, metric: str) -> str:
+    """Why a row has no value of a metric."""
+    if metric in row.metrics and len(row.metrics[metric]):
+        return "not finite"
+    return "not measured" if row.metrics else lost(row) or "not measured"
 
 
 def gap_metric(results: Results, columns: Sequence[str]) -> str:
@@ -42,65 +157,83 @@ def gaps(row: Row, metric: str) -> np.ndarray:
     return test - train if len(test) == len(train) else np.empty(0)
 
 
-def notes(results: Results, columns: Sequence[str], own: Sequence[str]) -> list[str]:
+def notes(results: Results, columns: Sequence[str], published: Sequence[Published], own: Sequence[str]) -> list[str]:
     """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
     lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
     if gap_metric(results, columns):
         lines.append("gap: test minus training.")
-    for name, grid in results.tune.items():
-        if len(grid) < 2:
-            continue
-        values = ", ".join(f"{value:g}" for value in grid)
-        lines.append(f"{name} chosen from {values} by the mean {metric.replace('_', ' ')}.")
-        flagged = [row.variant for row in results.rows if name in row.edge]
+    for source in dict.fromkeys(each.source for each in published):
+        those = [each for each in published if each.source == source]
+        said = [
+            f"{each.variant} {each.metric.replace('_', ' ')}" + f", {each.runs} runs" * (each.runs > 0)
+            for each in those
+        ]
+        unsure = " (not verified)" * any(not each.verified for each in those)
+        lines.append(f"published: {source}{unsure}: {'; '.join(said)}.")
+    for key, name in headings(results.grid).items():
+        grid = results.grid[key]
+        lines.append(f"{name} chosen from {', '.join(map(shown_value, grid))} by the mean {metric.replace('_', ' ')}.")
+        flagged = [row for row in results.rows if key in row.edge]
         if flagged:
-            best = {row.point[name] for row in results.rows if name in row.edge}
-            further = {min(grid) / 3} if min(grid) in best else set()
-            further |= {max(grid) * 3} if max(grid) in best else set()
-            wider = ",".join(f"{value:g}" for value in sorted({*grid, *further}))
-            lines.append(
-                f"* best at the edge of its grid ({', '.join(flagged)}): extend it with --config.tune.{name}={wider}"
-            )
-    lost = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _lost(row)]
-    if lost:
-        lines.append("Runs without a result: " + ", ".join(lost) + ".")
+            best = {row.point[key] for row in flagged}
+            wider = ",".join(map(shown_value, sorted({*grid, *_beyond(grid, best)})))
+            names = ", ".join(row.variant for row in flagged)
+            lines.append(f"* best at the edge of its grid ({names}): extend it with --sweep={key}={wider}")
+    without = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _gone(row)]
+    if without:
+        lines.append("Runs without a result: " + ", ".join(without) + ".")
     absent = {row.variant: f"{row.absent} of {len(row.runs)}" for row in results.rows if row.absent}
     if len(set(absent.values())) == 1 and len(absent) == len(results.rows) > 1:
         absent = {"every variant": next(iter(absent.values()))}
     if absent:
         lines.append("Not there yet: " + ", ".join(f"{count} runs of {name}" for name, count in absent.items()) + ".")
+    cores = sorted({environment["cores"] for environment in results.environments()})
+    if len(cores) > 1:
+        counts = " and ".join(map(str, cores))
+        lines.append(f"Runs were trained on {counts} cores: between those, the last bits of a number may differ.")
     return [*lines, *own]
 
 
-def print_table(results: Results, columns: Sequence[str], own: Sequence[str]) -> None:
-    """The table on standard output, at most 100 columns wide."""
+def _beyond(grid: Sequence[Any], best: set[Any]) -> set[Any]:
+    """What to try beyond the ends of a grid of numbers that were best."""
+    whole = all(isinstance(value, int) for value in grid)
+    further = {min(grid) // 2 if whole else min(grid) / 3} if min(grid) in best else set()
+    further |= {max(grid) * (2 if whole else 3)} if max(grid) in best else set()
+    return {value for value in further if value > 0}
+
+
+def _gone(row: Row) -> int:
+    return row.diverged + row.failed
+
+
+def print_table(table: Table, notes: Sequence[str] = ()) -> None:
+    """A table with its notes on standard output, at most 100 columns wide."""
     import sys
 
     from rich import box
     from rich.console import Console
     from rich.measure import Measurement
-    from rich.table import Table
+    from rich.table import Table as Drawing
 
-    def drawn(header: list[str], body: list[list[str]]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, name in enumerate(header):
+    def drawn(table: Table) -> Drawing:
+        drawing = Drawing(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(table.header):
             # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
-            width = max(len(text) for text in (*name.split(), *(line[number] for line in body)))
+            width = max(len(text) for text in (*name.split(), *(row[number].text for row in table.rows)))
             justify = "left" if number == 0 else "right"
-            table.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
-        for line in body:
-            table.add_row(*line)
-        return table
+            drawing.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
+        for row in table.rows:
+            drawing.add_row(*(cell.text for cell in row))
+        return drawing
 
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
-    header, body = cells(results, columns)
-    table = drawn(header, body)
-    natural = Measurement.get(console, console.options.update(width=1000), table).maximum
-    if natural > 100 and gap_metric(results, columns):  # report.md has it; here stand test and training
-        table = drawn(header[:-1], [line[:-1] for line in body])
-    console.print(table)
-    for line in notes(results, columns, own):
+    for count in range(len(table.spare) + 1):  # report.md has all columns
+        drawing = drawn(table.without(table.spare[:count]))
+        if Measurement.get(console, console.options.update(width=1000), drawing).maximum <= 100:
+            break
+    console.print(drawing)
+    for line in notes:
         console.print(line)
 
 
@@ -124,6 +257,19 @@ def claim_lines(finding: Finding) -> list[str]:
     return [*lines, *finding.notes]
 
 
+def claims_table(findings: Sequence[Finding]) -> Table:
+    """One row a claim: the verdict, what is claimed, what was found."""
+    rows = [
+        [
+            Cell(finding.verdict),
+            Cell(f"{finding.claim.text} ({finding.claim.paper})"),
+            Cell("; ".join(claim_lines(finding))),
+        ]
+        for finding in findings
+    ]
+    return Table(["verdict", "claim", "found"], rows, [])
+
+
 def print_claims(findings: Sequence[Finding]) -> None:
     """The verdicts on standard output, at most 100 columns wide."""
     if not findings:
@@ -136,30 +282,41 @@ def print_claims(findings: Sequence[Finding]) -> None:
             print(textwrap.fill(line, 98, initial_indent=" " * 15, subsequent_indent=" " * 17))
 
 
-def markdown(
-    title_line: str,
-    results: Results,
-    columns: Sequence[str],
-    findings: Sequence[Finding],
-    own: Sequence[str],
-    figures: Sequence[str],
-    command: str,
-) -> str:
-    """report.md. own: notes of this study."""
-    header, body = cells(results, columns)
-    lines = [f"# {title_line}", ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", *(f"- {note}" for note in notes(results, columns, own)), ""]
-    if findings:
-        lines += ["## Claims", "", "| verdict | claim | found |", "|---|---|---|"]
-        for finding in findings:
-            found = "; ".join(claim_lines(finding))
-            lines.append(f"| {finding.verdict} | {finding.claim.text} ({finding.claim.paper}) | {found} |")
-        lines.append("")
-    for name in figures:
-        lines += [f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}](figures/{name}.png)", ""]
-    lines += ["## To get it again", "", "```", command, "```", ""]
+class Report(NamedTuple):
+    """All that a report is written from.
+
+    title: one line; doc: of the study, in paragraphs, whose first line may be the title
+    columns: the metrics of the table; the first one that was measured is the headline's
+    notes: what a reader must know of this study; differs: in what its recipe differs from the paper's
+    figures: PNG files; command: which makes all of it again
+    """
+
+    title: str
+    doc: str
+    results: Results
+    columns: Sequence[str]
+    published: Sequence[Published]
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+    differs: Sequence[str]
+    figures: Sequence[Path]
+    command: str
+
+
+def markdown(report: Report) -> str:
+    """report.md."""
+    results, published = report.results, report.published
+    lines = [f"# {report.title}", "", *_markdown_table(main_table(results, report.columns, published)), ""]
+    lines += [*(f"- {note}" for note in notes(results, report.columns, published, report.notes)), ""]
+    if report.differs:
+        lines += ["## Differs from the paper in", "", *(f"- {each}" for each in report.differs), ""]
+    if report.findings:
+        lines += ["## Claims", "", *_markdown_table(claims_table(report.findings)), ""]
+    for path in report.figures:
+        lines += [f"## {path.stem.replace('_', ' ').capitalize()}", "", f"![{path.stem}](figures/{path.name})", ""]
+    if headings(results.grid):
+        lines += [f"## All trials, by {title(results.select[0])}", "", *_markdown_table(trial_table(results)), ""]
+    lines += ["## To get it again", "", "```", report.command, "```", ""]
     for environment in results.environments():
         packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
         lines += [
@@ -168,6 +325,16 @@ def markdown(
             "",
         ]
     return "\n".join(lines)
+
+
+def _markdown_table(table: Table) -> list[str]:
+    lines = [table.header, ["---"] * len(table.header), *([cell.text for cell in row] for row in table.rows)]
+    return ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
+
+
+def escaped(text: str) -> str:
+    """Text as it stands in a Markdown table: on one line, without markup of its own."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", r"\|")
 
 
 def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
@@ -179,12 +346,3 @@ def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
             figure.savefig(draft, dpi=130)
             draft.replace(folder / f"{name}.{form}")
     return [folder / f"{name}.png" for name in figures]
-
-
-def _count(row: Row) -> str:
-    there = len(row.runs) - _lost(row) - row.absent
-    return str(there) if there == len(row.runs) else f"{there} of {len(row.runs)}"
-
-
-def _lost(row: Row) -> int:
-    return row.diverged + row.failed

@@ -1,4 +1,4 @@
-"""From run folders to a comparison: the tuned point of each variant, means with intervals, results.csv."""
+"""From run folders to a comparison: the best trial of each variant, means with intervals, results.csv."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ from jaxdl.study.runs import Run
 
 
 class Row(NamedTuple):
-    """A variant at its chosen tuning point.
+    """A trial: a variant at one point of the grids that it was tuned and swept over.
 
-    point: the chosen values of the hyperparameters that the variant was tuned over; edge: those that lie at the
-        end of their grid
+    point: {dotted key: value} of the grids with more than one value; edge: the keys whose number lies at the end of
+        its grid
     runs: its runs, one a seed; diverged, failed, absent: how many of them have no metrics, for which reason; absent
         ones did not run so far, or are running
     """
@@ -36,17 +36,20 @@ class Row(NamedTuple):
 class Results:
     """What the runs of a command found, read from their folders.
 
-    rows: one for each variant. The tuning point is chosen by the mean over seeds of `select`, a metric of the
-        validation split and its direction; a point where a run diverged or failed is chosen only if all points
-        have one. Ties go to the first point of the grid.
+    grid: {dotted key: values}, what the variants were tuned and swept over
+    trials: {variant: its trials, the best first} by the mean over seeds of `select`, a metric of the validation split
+        and its direction. Trials with a run that diverged or failed come after all others; ties keep the grid's order.
+    rows: the best trial of each variant
     """
 
     def __init__(
-        self, workdir: Path, runs: Sequence[Run], tune: dict[str, Sequence[float]], select: tuple[str, str]
+        self, workdir: Path, runs: Sequence[Run], grid: dict[str, Sequence[Any]], select: tuple[str, str]
     ) -> None:
-        self.workdir, self.runs, self.tune, self.select = workdir, tuple(runs), tune, select
+        self.workdir, self.runs, self.grid, self.select = workdir, tuple(runs), grid, select
         self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
-        self.rows = [self._row(variant) for variant in dict.fromkeys(run.variant for run in runs)]
+        self._number = {(run.variant, run.hash, run.seed): number for number, run in enumerate(runs)}
+        self.trials = {variant: self._trials(variant) for variant in dict.fromkeys(run.variant for run in runs)}
+        self.rows = [trials[0] for trials in self.trials.values()]
 
     def row(self, variant: str) -> Row | None:
         """The row of a variant; None when the command left it out."""
@@ -54,7 +57,7 @@ class Results:
 
     def record(self, run: Run) -> dict[str, Any]:
         """What the folder of a run holds: its status and metrics."""
-        return self.records[self.runs.index(run)]
+        return self.records[self._number[run.variant, run.hash, run.seed]]
 
     def values(self, row: Row, metric: str) -> dict[int, Any]:
         """{seed: the values of test examples [N], or their mean alone} of the runs of a row that have the metric."""
@@ -86,32 +89,32 @@ class Results:
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         return steps, [[curve[step] for curve in curves] for step in steps]
 
-    def _row(self, variant: str) -> Row:
-        numbers = [number for number, run in enumerate(self.runs) if run.variant == variant]
-        points: dict[tuple[float, ...], list[int]] = {}
-        for number in numbers:
-            points.setdefault(tuple(self.runs[number].hyper[name] for name in self.tune), []).append(number)
-        tuned = [name for place, name in enumerate(self.tune) if len({point[place] for point in points}) > 1]
+    def _trials(self, variant: str) -> list[Row]:
+        """The trials of a variant, ranked."""
+        points: dict[str, list[int]] = {}
+        for number, run in enumerate(self.runs):
+            if run.variant == variant:
+                points.setdefault(json.dumps(run.point), []).append(number)
         metric, direction = self.select
 
-        def rank(point: tuple[float, ...]) -> tuple[bool, float]:
-            values = [self.records[number]["metrics"].get(metric, math.nan) for number in points[point]]
+        def rank(numbers: list[int]) -> tuple[bool, float]:
+            values = [self.records[number]["metrics"].get(metric, math.nan) for number in numbers]
             known = [value for value in values if math.isfinite(value)]
             if not known:
                 return True, math.inf
             return len(known) < len(values), float(np.mean(known)) * (1 if direction == "min" else -1)
 
-        best = min(points, key=rank)
-        chosen = points[best]
-        records = [self.records[number] for number in chosen]
+        return [self._row(variant, numbers) for numbers in sorted(points.values(), key=rank)]
+
+    def _row(self, variant: str, numbers: list[int]) -> Row:
+        records, runs = ([each[number] for number in numbers] for each in (self.records, self.runs))
         names = dict.fromkeys(name for record in records for name in record["metrics"])
-        point = {name: value for name, value in zip(self.tune, best, strict=True) if name in tuned}
-        edge = [name for name, value in point.items() if value in (min(self.tune[name]), max(self.tune[name]))]
+        point = {key: value for key, value in runs[0].point.items() if len(self.grid[key]) > 1}
         return Row(
             variant,
             point,
-            edge,
-            [self.runs[number] for number in chosen],
+            [key for key, value in point.items() if at_edge(value, self.grid[key])],
+            runs,
             sum(record["status"] == "diverged" for record in records),
             sum(record["status"] == "failed" for record in records),
             {name: np.array([r["metrics"][name] for r in records if name in r["metrics"]]) for name in names},
@@ -127,6 +130,12 @@ class Results:
             for metric, value in sorted(record["metrics"].items()):
                 writer.writerow([study, run.variant, run.hash, run.seed, metric, repr(value)])
         return text.getvalue()
+
+
+def at_edge(value: Any, grid: Sequence[Any]) -> bool:
+    """Whether a number is the least or the greatest of its grid; False for what has no order."""
+    ordered = all(isinstance(each, int | float) and not isinstance(each, bool) for each in grid)
+    return ordered and value in (min(grid), max(grid))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -157,6 +166,14 @@ def shown(metric: str, values: np.ndarray) -> str:
 def is_fraction(metric: str) -> bool:
     """Whether a metric is an error or an accuracy: stored as a fraction, shown as %."""
     return any(word in ("error", "accuracy") for word in metric.split("_")) and "squared" not in metric
+
+
+def headings(grid: dict[str, Sequence[Any]]) -> dict[str, str]:
+    """{key: what it is called in a table} of the keys that have more than one value: "hidden", or all of the key."""
+    keys = [key for key, values in grid.items() if len(values) > 1]
+    short = [key.rpartition(".")[2] for key in keys]
+    names = [name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)]
+    return {key: name.replace("_", " ") for key, name in zip(keys, names, strict=True)}
 
 
 def title(metric: str) -> str:

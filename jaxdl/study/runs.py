@@ -1,7 +1,6 @@
-"""Which runs a study consists of: variants x tuning points x seeds."""
+"""Which runs a study consists of: variants x trials x seeds."""
 
 import fnmatch
-import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -10,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.errors import UserError, unknown
+from jaxdl.study import sweep
 from jaxdl.study.config import Config, content_hash
 
 
 class Run(NamedTuple):
-    """One variant at one tuning point with one seed.
+    """One variant at one point of its grids with one seed.
 
     settings: what the variant changes beyond `hyper`, read by the study's `train`
     hash: of everything that defines the run but its seed
+    point: {dotted key: value}, where it stands on the grids that the variant is tuned and swept over
     """
 
     variant: str
@@ -25,6 +26,7 @@ class Run(NamedTuple):
     settings: dict[str, Any]
     hyper: dict[str, float]
     hash: str
+    point: dict[str, Any]
 
     @property
     def identity(self) -> str:
@@ -108,41 +110,60 @@ class Runs:
 
 
 def resolve(
-    config: Config, variants: Callable[[Config], dict[str, dict[str, Any]]], only: str, fingerprint: str
-) -> tuple[Runs, list[dict[str, Any]]]:
-    """All runs that a command asks for, and the resolved config of each.
+    config: Config,
+    variants: Callable[[Config], dict[str, dict[str, Any]]],
+    only: str,
+    fingerprint: str,
+    swept: dict[str, tuple],
+    static: dict[str, Any],
+) -> list[tuple[Run, dict[str, Any]]]:
+    """All runs that a command asks for with this config, each with its resolved config.
 
-    A variant changes hyperparameters ("hyper.NAME") and settings (any other name). `config.tune` holds the
-    grid, {name of a hyperparameter: values}, the same for every variant but those that set the value themselves.
+    A variant changes hyperparameters ("hyper.NAME") and settings (any other name). `config.tune` holds a grid,
+    {name of a hyperparameter: values}, the same for every variant but those that set the value themselves.
+
+    swept: {dotted key: values}, all that --sweep asks for; a grid of a hyperparameter takes the place of tune's
+    static: where this config stands on the grids of the keys that are no hyperparameters
     """
     labels = variants(config)
     if not labels:
         raise UserError("the config asks for no variant at all")
-    chosen = _chosen(list(labels), only)
     base = config.content()
     if config.seeds < 1:
         raise UserError(f"seeds={config.seeds} is not possible: at least 1 is needed")
+    grids = tuning(config, swept)
+    found = []
+    for label in _chosen(list(labels), only):
+        own = labels[label]
+        both = next((key for key in swept if key in own), None)
+        if both:
+            raise UserError(
+                f"{both} is set both by --sweep and by the variant {label!r} (to {own[both]}): sweep another key, or "
+                "choose variants with --only"
+            )
+        for point in sweep.points({key: grid for key, grid in grids.items() if key not in own}):
+            for seed in range(config.seeds):
+                found.append(_run(label, seed, own | point, base, fingerprint, static | point))
+    return found
+
+
+def tuning(config: Config, swept: dict[str, tuple]) -> dict[str, tuple]:
+    """{"hyper.NAME": values}: the grids that every variant gets, checked."""
+    hyper = config.content()["hyper"]
     for name, grid in config.tune.as_dict().items():
-        if name not in base["hyper"]:
-            raise unknown("hyperparameter in tune", name, base["hyper"])
+        if name not in hyper:
+            raise unknown("hyperparameter in tune", name, hyper)
         if isinstance(grid, str) or not all(isinstance(value, int | float) for value in grid):
             example = f"--config.tune.{name}=0.1,0.3"
             raise UserError(f"tune.{name}={grid!r} is not possible: a grid is numbers, as in {example}")
         if not grid or len(set(grid)) < len(grid):
             raise UserError(f"tune.{name}={tuple(grid)} is not possible: a grid has one or more different values")
-    rows, configs = [], []
-    for label in chosen:
-        grids = {f"hyper.{name}": grid for name, grid in base["tune"].items() if f"hyper.{name}" not in labels[label]}
-        points = [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
-        for point, seed in itertools.product(points, range(config.seeds)):
-            run, resolved = _run(label, seed, labels[label] | point, base, fingerprint)
-            rows.append(run)
-            configs.append(resolved)
-    return Runs(rows, [[number] for number in range(len(rows))]), configs
+    own = {f"hyper.{name}": tuple(grid) for name, grid in config.content()["tune"].items()}
+    return own | {key: grid for key, grid in swept.items() if key.startswith("hyper.")}
 
 
 def _run(
-    label: str, seed: int, changes: dict[str, Any], base: dict[str, Any], fingerprint: str
+    label: str, seed: int, changes: dict[str, Any], base: dict[str, Any], fingerprint: str, point: dict[str, Any]
 ) -> tuple[Run, dict[str, Any]]:
     """One run and its resolved config."""
     hyper, settings = dict(base["hyper"]), {}
@@ -158,7 +179,7 @@ def _run(
         if not (math.isfinite(value) and value >= 0):
             raise UserError(f"hyper.{name}={value} is not possible: valid is 0 or more")
     resolved = base | {"hyper": hyper, "variant": settings, "fingerprint": fingerprint}
-    return Run(label, seed, settings, hyper, content_hash(resolved)), resolved
+    return Run(label, seed, settings, hyper, content_hash(resolved), point), resolved
 
 
 def _chosen(labels: list[str], only: str) -> list[str]:

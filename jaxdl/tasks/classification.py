@@ -13,7 +13,7 @@ from jaxdl.tasks.task import Batch, Metrics, Run, Task
 def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
     """Minimise the mean of -log softmax(logits)[label]; measure `loss` (nats) and `error` (0 or 1) per example.
 
-    model: image [B, *image_shape] -> logits [B, classes].
+    model: image [B, *image_shape] -> logits [B, classes]. Predicts the probabilities of the classes, [B, classes].
     """
 
     def init(run: Run, key: Array) -> tuple[Any, Any]:
@@ -34,4 +34,7 @@ def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
         return per_example(params, batch)
 
-    return Task(init, loss, evaluate)
+    def predict(params: Any, model_state: Any, image: Array, run: Run) -> Array:
+        return jax.nn.softmax(model.apply({"params": params}, image))
+
+    return Task(init, loss, evaluate, predict=predict)

@@ -32,7 +32,7 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
         objective must be the squared error
 
     Measures per example, on the clean input: `loss` (E), `squared_error` (sum_d (x_d - y_d)^2) and
-    `activation` (mean of the code, of (1 + code) / 2 for tanh units).
+    `activation` (mean of the code, of (1 + code) / 2 for tanh units). Predicts the reconstruction y, [B, inputs].
     """
     if objective not in OBJECTIVES:
         raise unknown("reconstruction objective", objective, OBJECTIVES)
@@ -77,7 +77,11 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
             "activation": values["code"].mean(axis=-1),
         }
 
-    return Task(init, loss, evaluate)
+    def predict(params: Any, model_state: Any, image: Array, run: Run) -> Array:
+        _, output = model.apply({"params": params}, image.reshape(image.shape[0], -1))  # [B, inputs]
+        return jax.nn.sigmoid(output) if bounded else output
+
+    return Task(init, loss, evaluate, predict=predict)
 
 
 def kl_sparsity(activation: Array, target: Array) -> Array:

@@ -17,9 +17,11 @@ class Task(NamedTuple):
     loss(params, model_state, batch, run, key) -> scalar, (model_state, {name: scalar})
     evaluate(params, model_state, batch, run, key) -> {name: values [B]}, one value per example
     summarise({name: [N]}) -> {name: scalar}; None: the mean of each
+    predict(params, model_state, image [B, ...], run) -> what the network makes of images, [B, ...]; None: nothing
     """
 
     init: Callable[[Run, Array], tuple[Any, Any]]
     loss: Callable[[Any, Any, Batch, Run, Array], tuple[Array, tuple[Any, Metrics]]]
     evaluate: Callable[[Any, Any, Batch, Run, Array], Metrics]
     summarise: Callable[[Metrics], Metrics] | None = None
+    predict: Callable[[Any, Any, Array, Run], Array] | None = None

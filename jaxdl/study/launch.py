@@ -1,0 +1,194 @@
+"""What a command asks for: groups of runs with their data and settings. The one place where studies meet training."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdl import data, training
+from jaxdl.errors import UserError
+from jaxdl.study import folders, sweep
+from jaxdl.study.config import Config, content_hash
+from jaxdl.study.runs import Run, Runs, resolve, tuning
+from jaxdl.training.stopping import Requests
+
+if TYPE_CHECKING:
+    from jaxdl.study.command import Study
+
+
+class Asked(NamedTuple):
+    """What one command asks for.
+
+    values: the config as nested plain values; only: globs of variants, "" for all; swept: the texts of --sweep
+    command: which asks for the same again
+    """
+
+    values: dict[str, Any]
+    workdir: Path
+    only: str
+    swept: tuple[str, ...]
+    command: str
+
+
+@dataclasses.dataclass
+class Group:
+    """The runs that differ only in seed, variant and hyperparameters: one source, one folder of programs.
+
+    point: where they stand on the grids of keys that are no hyperparameters
+    """
+
+    point: dict[str, Any]
+    config: Config
+    source: data.Source
+    runs: Runs
+    settings: training.Settings
+
+    def named(self, fit: str) -> str:
+        """What a fit of this group is called beside those of others."""
+        return f"{sweep.named(self.point)}: {fit}" if self.point else fit
+
+    def stored(self, may_train: bool) -> "Group":
+        """The same group, quiet; unless it may train, its fits only give back what is stored."""
+        settings = dataclasses.replace(self.settings, train=may_train, progress=lambda _: None)
+        return dataclasses.replace(self, settings=settings)
+
+    def where(self, chosen: np.ndarray) -> Runs:
+        """The group's runs among the chosen ones of the whole study, bool [R]."""
+        return self.runs.where(np.array([chosen[owner] for (owner,) in self.runs.owners], bool))
+
+
+@dataclasses.dataclass
+class Launch:
+    """A study as one command asks for it.
+
+    rows, configs, places: each run, its resolved config and its folder; plans: every fit, by shape evaluation alone
+    """
+
+    study: "Study"
+    asked: Asked
+    config: Config
+    grid: dict[str, tuple]
+    groups: list[Group]
+    rows: list[Run]
+    configs: list[dict[str, Any]]
+    places: list[Path]
+    plans: list[tuple[Group, training.Plan]]
+    tensorboard: bool
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """{fit: runs side by side on a device}."""
+        return {group.named(each.name): each.width for group, each in self.plans}
+
+    def missing(self) -> np.ndarray:
+        """Which runs have not ended, bool [R]."""
+        return np.array([not folders.is_done(place) for place in self.places])
+
+    def statuses(self, group: Group) -> Counter:
+        """{status: how many runs} of a group."""
+        return Counter(folders.read_run(self.places[owner])["status"] for (owner,) in group.runs.owners)
+
+
+def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
+    """Start the devices, load the data, resolve the runs. UserError for what is not possible, before any training."""
+    values, read = asked.values, set()
+    config = Config(values, read=read)
+    training.devices.start(config.runtime.device)
+    swept = sweep.grids(asked.swept, values, config.sweeps.as_dict())
+    static = {key: grid for key, grid in swept.items() if not key.startswith("hyper.")}
+    launch = Launch(
+        study, asked, config, tuning(config, swept) | static, [], [], [], [], [], config.runtime.tensorboard
+    )
+    for point in sweep.points(static):
+        own = Config(sweep.at(values, point), read=read)
+        runtime = own.runtime
+        source = data.load(own.data, own.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
+        found = resolve(own, study.variants, asked.only, source.fingerprint, swept, point)
+        # Hyperparameters are part of each run's own key: fits that share all else lie side by side.
+        program = {key: value for key, value in own.content().items() if key != "hyper"}
+        settings = training.Settings(
+            folder=asked.workdir / "programs" / content_hash(program | {"fingerprint": source.fingerprint}),
+            devices=jax.local_devices(),
+            strategy=runtime.strategy,
+            checkpoint_seconds=runtime.checkpoint_seconds,
+            memory=runtime.memory_gigabytes * 1e9,
+            runs_at_once=runtime.runs_at_once,
+            requests=requests,
+        )
+        owners = [[len(launch.rows) + number] for number in range(len(found))]
+        launch.groups.append(Group(point, own, source, Runs([run for run, _ in found], owners), settings))
+        launch.rows += [run for run, _ in found]
+        launch.configs += [
+            resolved | {"seed": run.seed, "normalisation": source.normalisation.plain()} for run, resolved in found
+        ]
+    launch.places = [folders.run_folder(asked.workdir, run) for run in launch.rows]
+    launch.plans = plan(launch, np.full(len(launch.rows), True))  # what a study finds wrong with a config, it says here
+    unread = config.unread() if not asked.only else []  # a subset of the variants may not need all keys
+    if unread:
+        raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
+    return launch
+
+
+def plan(launch: Launch, chosen: np.ndarray) -> list[tuple[Group, training.Plan]]:
+    """Every fit that the study makes for the chosen runs [R], by shape evaluation alone."""
+    plans: list[tuple[Group, training.Plan]] = []
+    for group in launch.groups:
+
+        def fit(
+            name: str,
+            task: Any,
+            optimizer: Callable,
+            source: Any,
+            runs: Runs,
+            extra: Any = None,
+            group: Group = group,
+            **options: Any,
+        ) -> training.Fitted:
+            arrays = runs.arrays() | (extra or {})
+            planned, fitted = training.plan(name, task, optimizer, source, arrays, group.settings, **options)
+            plans.append((group, planned))
+            return fitted
+
+        runs = group.where(chosen)
+        for _ in launch.study.train(group.config, group.source, runs, fit) if len(runs) else ():
+            pass
+    return plans
+
+
+def share(launch: Launch, index: int, count: int) -> np.ndarray:
+    """Which runs are those of one of `count` processes that divide a study, bool [R].
+
+    Whole groups where there are enough of them, since each means programs of its own; else their seeds, since what
+    runs share (pretrained layers) they share with runs of the same seed.
+    """
+    parts = -(-count // len(launch.groups))
+    mine = np.zeros(len(launch.rows), bool)
+    for number, group in enumerate(launch.groups):
+        for row, (owner,) in zip(group.runs.rows, group.runs.owners, strict=True):
+            mine[owner] = (number * parts + row.seed % parts) % count == index
+    return mine
+
+
+def fitter(group: Group, places: list[Path] | None = None) -> Callable[..., training.Fitted]:
+    """`training.fit` for the runs of a group; with `places`, each row of metrics goes to its runs' folders."""
+
+    def fit(
+        name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
+    ) -> training.Fitted:
+        def log(fit_name: str, numbers: np.ndarray, step: int, values: dict[str, np.ndarray]) -> None:
+            for row, number in enumerate(numbers):
+                metrics = {metric: float(value[row]) for metric, value in values.items()}
+                for owner in runs.owners[number]:
+                    folders.append(places[owner], {"fit": fit_name, "step": step} | metrics)
+
+        settings = dataclasses.replace(group.settings, log=log) if places else group.settings
+        identity = [json.dumps(row.settings, sort_keys=True) for row in runs.rows]
+        arrays = runs.arrays() | (extra or {})
+        return training.fit(name, task, optimizer, source, arrays, settings, identity=identity, **options)
+
+    return fit
