@@ -25,17 +25,19 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Header and rows of cells. spare: the numbers of columns to leave out where there is no room, first to last."""
+    """Header and rows of cells.
+
+    spare: columns to leave out first where there is no room; apart: columns to show in a table of their own then
+    """
 
     header: list[str]
     rows: list[list[Cell]]
-    spare: list[int]
+    spare: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
 
-    def without(self, columns: Sequence[int]) -> "Table":
-        """The table without some columns."""
-        kept = [number for number in range(len(self.header)) if number not in columns]
-        rows = [[row[number] for number in kept] for row in self.rows]
-        return Table([self.header[number] for number in kept], rows, [])
+    def of(self, columns: Sequence[int]) -> "Table":
+        """The table of some columns."""
+        return Table([self.header[number] for number in columns], [[row[n] for n in columns] for row in self.rows])
 
 
 def main_table(results: Results, columns: Sequence[str], published: Sequence[Published]) -> Table:
@@ -43,15 +45,14 @@ def main_table(results: Results, columns: Sequence[str], published: Sequence[Pub
     columns = [name for name in columns if any(len(finite(row, name)) for row in results.rows)]
     gap = gap_metric(results, columns)
     points = headings(results.grid)
-    header, spare = ["variant", "seeds", *points.values()], []
+    header, apart = ["variant", "seeds", *points.values()], []
     for name in columns:
         header.append(title(name))
         if any(each.metric == name for each in published):
-            spare.append(len(header) + 1)
+            apart += [len(header), len(header) + 1]
             header += [f"published {title(name)}", "ours minus published"]
-    if gap:
-        spare.insert(0, len(header))
-        header.append(f"gap {title(gap)}")
+    spare = (len(header),) * bool(gap)
+    header += [f"gap {title(gap)}"] * bool(gap)
     rows = []
     for row in results.rows:
         there = done(row)
@@ -65,7 +66,7 @@ def main_table(results: Results, columns: Sequence[str], published: Sequence[Pub
             values = gaps(row, gap)
             cells.append(_cell(gap, values[np.isfinite(values)], there, lost(row) or "not measured"))
         rows.append(cells)
-    return Table(header, rows, spare)
+    return Table(header, rows, spare, tuple(apart))
 
 
 def trial_table(results: Results) -> Table:
@@ -75,8 +76,10 @@ def trial_table(results: Results) -> Table:
     for trials in results.trials.values():
         for rank, row in enumerate(trials, 1):
             values = _cell(metric, finite(row, metric), done(row), reason(row, metric))
-            rows.append([Cell(row.variant), Cell(str(rank), rank), _count(row), *_point_cells(row, points, False), values])
-    return Table(["variant", "rank", "seeds", *points.values(), title(metric)], rows, [])
+            rows.append(
+                [Cell(row.variant), Cell(str(rank), rank), _count(row), *_point_cells(row, points, False), values]
+            )
+    return Table(["variant", "rank", "seeds", *points.values(), title(metric)], rows)
 
 
 def _point_cells(row: Row, points: dict[str, str], flagged: bool) -> list[Cell]:
@@ -87,7 +90,9 @@ def _point_cells(row: Row, points: dict[str, str], flagged: bool) -> list[Cell]:
         number = value if isinstance(value, int | float) else ""
         known = key in row.point
         cells.append(
-            Cell(shown_value(value) + "*" * (flagged and key in row.edge), number) if known else Cell("-", "", "not tuned")
+            Cell(shown_value(value) + "*" * (flagged and key in row.edge), number)
+            if known
+            else Cell("-", "", "not tuned")
         )
     return cells
 
@@ -228,11 +233,16 @@ def print_table(table: Table, notes: Sequence[str] = ()) -> None:
         return drawing
 
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
-    for count in range(len(table.spare) + 1):  # report.md has all columns
-        drawing = drawn(table.without(table.spare[:count]))
+    everything = range(len(table.header))
+    narrower = [(), table.spare, (*table.spare, *table.apart)]  # report.md has all columns
+    for left_out in narrower:
+        drawing = drawn(table.of([number for number in everything if number not in left_out]))
         if Measurement.get(console, console.options.update(width=1000), drawing).maximum <= 100:
             break
     console.print(drawing)
+    if table.apart and table.apart[0] in left_out:
+        ours = [number - 1 for number in table.apart[::2]]
+        console.print(drawn(table.of([0, *sorted((*ours, *table.apart))])))
     for line in notes:
         console.print(line)
 

@@ -19,7 +19,7 @@ def study(workdir, outcomes, metric="test_error", lost=(), plain=False):
     runs = []
     for variant, values in outcomes.items():
         for seed, row in enumerate(np.atleast_2d(values)):
-            run = Run(variant, seed, {}, {}, "0123456789")
+            run = Run(variant, seed, {}, {}, "0123456789", {})
             runs.append(run)
             folder = folders.run_folder(workdir, run)
             folders.begin(folder, {})

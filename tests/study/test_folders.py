@@ -68,7 +68,7 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path, below):
 
 
 def test_a_run_folder_is_variant_hash_and_seed():
-    run = Run("sparse-2", 7, {"depth": 2}, {"rate": 0.1}, "0123456789")
+    run = Run("sparse-2", 7, {"depth": 2}, {"rate": 0.1}, "0123456789", {})
     assert folders.run_folder(Path("w"), run) == Path("w/sparse-2/0123456789/seed=7")
 
 

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxdl.study import claims, folders, report
+from jaxdl.study.published import Published
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Run
 from jaxdl.study.statistics import Estimate
 
 COLUMNS = ("test_error_before", "test_error", "train_error", "validation_error")
 VARIANTS = ("random-2", "denoising-2-50labels", "lost-1")
-TUNE = {"learning_rate": (0.1, 0.3, 1.0), "pretrain_learning_rate": (0.01, 0.03)}
+TUNE = {"hyper.learning_rate": (0.1, 0.3, 1.0), "hyper.pretrain_learning_rate": (0.01, 0.03)}
 COMMAND = "python -m experiments.some_study --seeds=3"
 ENVIRONMENT = {
     "git_commit": "abc123",
@@ -33,10 +35,11 @@ def results(tmp_path):
     random = np.random.default_rng(0)
     runs = []
     for variant in VARIANTS:
-        for rate in TUNE["learning_rate"]:
-            for pretrain in (0.0,) if variant == "random-2" else TUNE["pretrain_learning_rate"]:
+        for rate in TUNE["hyper.learning_rate"]:
+            for pretrain in (0.0,) if variant == "random-2" else TUNE["hyper.pretrain_learning_rate"]:
                 hyper = {"learning_rate": rate, "pretrain_learning_rate": pretrain}
-                runs += [Run(variant, seed, {}, hyper, f"{rate}{pretrain}") for seed in range(3)]
+                point = {f"hyper.{name}": value for name, value in hyper.items() if value}
+                runs += [Run(variant, seed, {}, hyper, f"{rate}{pretrain}", point) for seed in range(3)]
     for run in runs:
         best = {"random-2": 1.0}.get(run.variant, 0.3)
         error = 0.1 + abs(run.hyper["learning_rate"] - best) + run.hyper["pretrain_learning_rate"]
@@ -70,6 +73,16 @@ def test_claims_are_printed_with_their_verdicts_within_100_columns(capsys):
     assert capsys.readouterr().out == ""
 
 
+def content(results, columns=COLUMNS, published=(), **changes):
+    """All that a report is written from."""
+    options = dict(
+        title="A study", doc="A study", results=results, columns=columns, published=published, findings=FINDINGS,
+        notes=["An own note."], differs=["A smaller network."], figures=[Path("figures/error_by_depth.png")],
+        command=COMMAND,
+    )  # fmt: skip
+    return report.Report(**(options | changes))
+
+
 def mean_and_half(values):
     """By hand: t(0.975; 2) = 4.302653 and t(0.975; 1) = 12.706205 in any table."""
     values = 100 * np.array(values)
@@ -78,11 +91,11 @@ def mean_and_half(values):
 
 
 def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
-    text = report.markdown("A study", results, COLUMNS, FINDINGS, ["An own note."], ["error_by_depth"], COMMAND)
+    text = report.markdown(content(results))
     lines = text.splitlines()
     assert lines[0] == "# A study"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    table, claimed = table[: 2 + len(VARIANTS)], table[2 + len(VARIANTS) :]
+    table, claimed, trials = table[: 2 + len(VARIANTS)], table[2 + len(VARIANTS) :][:3], table[5 + len(VARIANTS) :]
     assert {len(row) for row in table} == {9}
     assert table[0] == [
         *("variant", "seeds", "learning rate", "pretrain learning rate"),
@@ -94,21 +107,29 @@ def test_markdown_holds_each_variant_with_its_point_seeds_and_numbers(results):
         row = results.row(variant)
         numbers = [mean_and_half(row.metrics[name]) if name in row.metrics else "-" for name in COLUMNS]
         assert body[variant][3:] == [*numbers, mean_and_half(row.metrics["test_error"] - row.metrics["train_error"])]
-    assert claimed[2] == ["holds", "One is less (A paper, Table 1)", CLAIMED] and len(claimed) == 3
+    assert claimed[2] == ["holds", "One is less (A paper, Table 1)", CLAIMED]
+    assert trials[0] == ["variant", "rank", "seeds", "learning rate", "pretrain learning rate", "validation error %"]
+    assert [(row[0], row[1]) for row in trials[2:]] == [
+        *(("random-2", str(rank)) for rank in range(1, 4)),
+        *((variant, str(rank)) for variant in VARIANTS[1:] for rank in range(1, 7)),
+    ]
+    assert trials[2][3:5] == ["1", "-"] and trials[5][3:5] == ["0.3", "0.01"]  # what the table shows comes first
+    errors = [float(row[-1].split()[0]) for row in trials[5:11]]
+    assert errors == sorted(errors)
     assert body["random-2"][:4] == ["3", "1*", "-", "-"]
     assert body["denoising-2-50labels"][:3] == ["3", "0.3", "0.01*"]
     assert body["lost-1"][0] == "2 of 3"
     assert "lost-1 (1 diverged, 0 failed)" in text
     assert "![error_by_depth](figures/error_by_depth.png)" in text
-    assert "- An own note." in lines
+    assert "- An own note." in lines and "- A smaller network." in lines
     for fact in (COMMAND, "abc123", "jax 1.2.3", "numpy 4.5.6", "CPU_1"):
         assert fact in text
 
 
 def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results):
-    notes = " ".join(report.notes(results, COLUMNS, []))
-    assert "learning_rate chosen from 0.1, 0.3, 1 by the mean validation error." in notes
-    (extended,) = re.findall(r"\(random-2\): extend it with --config\.tune\.learning_rate=(\S+)", notes)
+    notes = " ".join(report.notes(results, COLUMNS, [], []))
+    assert "learning rate chosen from 0.1, 0.3, 1 by the mean validation error." in notes
+    (extended,) = re.findall(r"\(random-2\): extend it with --sweep=hyper\.learning_rate=(\S+)", notes)
     values = [float(value) for value in extended.split(",")]
     assert {0.1, 0.3, 1.0} < set(values) and max(values) > 1.0
     assert values == sorted(values) and min(values) == 0.1  # no variant was best at the low end
@@ -117,7 +138,7 @@ def test_an_edge_of_the_grid_is_explained_with_the_flag_that_extends_it(results)
 @pytest.mark.parametrize(("columns", "gap"), [(COLUMNS[1:], False), (("test_error",), True)])
 def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(results, capsys, columns, gap):
     """The gap between training and test is printed where there is room for it."""
-    report.print_table(results, columns, ["An own note."])
+    report.print_table(report.main_table(results, columns, []), ["An own note."])
     lines = capsys.readouterr().out.splitlines()
     assert "An own note." in lines
     assert max(map(len, lines)) <= 100
@@ -130,7 +151,7 @@ def test_the_printed_table_has_a_line_for_each_variant_and_fits_100_columns(resu
 
 
 def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
-    report.print_table(results, (*COLUMNS, "validation_error", "test_error"), [])
+    report.print_table(report.main_table(results, (*COLUMNS, "validation_error", "test_error"), []))
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text  # rich's sign for what it left out
@@ -140,9 +161,38 @@ def test_a_table_that_is_too_wide_is_wrapped_and_loses_nothing(results, capsys):
 
 
 def test_columns_that_no_variant_has_are_left_out(results):
-    header, body = report.cells(results, ("test_error", "test_auc"))
+    header, body, *_ = report.main_table(results, ("test_error", "test_auc"), [])
     assert header[-2:] == ["test error %", "gap error %"]
     assert {len(line) for line in body} == {len(header)}
+
+
+def test_published_numbers_stand_beside_ours_with_the_difference_and_their_source(results, capsys):
+    ours = 100 * results.row("random-2").metrics["test_error"].mean()
+    theirs = [
+        Published("random-2", "test_error", 0.016, "A paper, Table 3", spread=0.001, runs=5),
+        Published("lost-1", "test_error", 0.02, "A letter", verified=False),
+    ]
+    table = report.main_table(results, COLUMNS, theirs)
+    place = table.header.index("published test error %")
+    assert table.header[place - 1 : place + 2] == ["test error %", "published test error %", "ours minus published"]
+    rows = {row[0].text: [cell.text for cell in row[place : place + 2]] for row in table.rows}
+    assert rows["random-2"] == ["1.60 ± 0.10", f"{ours - 1.6:+.2f}"]
+    assert rows["denoising-2-50labels"] == ["-", "-"]
+    notes = report.notes(results, COLUMNS, theirs, [])
+    assert "published: A paper, Table 3: random-2 test error, 5 runs." in notes
+    assert "published: A letter (not verified): lost-1 test error." in notes
+    report.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    (said,) = [line for line in lines if line.strip().startswith("random-2") and "1.60 ± 0.10" in line]
+    assert said.split()[-1] == f"{ours - 1.6:+.2f}"
+    assert f"| 1.60 ± 0.10 | {ours - 1.6:+.2f} |" in report.markdown(content(results, published=theirs))
+
+
+def test_text_that_is_markup_stays_text_in_a_table(results):
+    claim = CLAIM._replace(text="<b>a</b> | b\nc")
+    text = report.markdown(content(results, findings=[FINDINGS[0]._replace(claim=claim)]))
+    assert r"&lt;b&gt;a&lt;/b&gt; \| b c (A paper, Table 1) |" in text
 
 
 def test_figures_are_written_whole_and_their_paths_returned(tmp_path):

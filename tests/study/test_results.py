@@ -13,11 +13,13 @@ from jaxdl.study.results import Results, interval, is_fraction, shown, title
 from jaxdl.study.runs import Run
 
 RATES, NOISES, SEEDS = (0.01, 0.1, 1.0), (0.2, 0.4), 3
-TUNE = {"rate": RATES, "noise": NOISES}
+TUNE = {"hyper.rate": RATES, "hyper.noise": NOISES}
 
 
-def make_run(variant, rate, noise, seed):
-    return Run(variant, seed, {}, {"rate": rate, "noise": noise, "other": 0.5}, f"{variant}{rate}{noise}")
+def make_run(variant, rate, noise, seed, grid=("hyper.rate", "hyper.noise")):
+    values = {"hyper.rate": rate, "hyper.noise": noise}
+    hyper = {"rate": rate, "noise": noise, "other": 0.5}
+    return Run(variant, seed, {}, hyper, f"{variant}{rate}{noise}", {key: values[key] for key in grid})
 
 
 def store(workdir, run, metrics, diverged=""):
@@ -28,7 +30,7 @@ def store(workdir, run, metrics, diverged=""):
 
 def grid(workdir, validation, test=None, tune=TUNE, select=("validation_error", "min"), variant="v"):
     """Results of one variant. validation: (rate, noise, seed) -> its value, None for a run that diverged."""
-    runs = [make_run(variant, r, n, s) for r in tune["rate"] for n in tune["noise"] for s in range(SEEDS)]
+    runs = [make_run(variant, r, n, s) for r in tune["hyper.rate"] for n in tune["hyper.noise"] for s in range(SEEDS)]
     for run in runs:
         key = (run.hyper["rate"], run.hyper["noise"], run.seed)
         value = validation(*key)
@@ -54,7 +56,7 @@ def test_the_point_is_chosen_by_the_mean_validation_metric_never_by_the_test_spl
             select=("validation_score", direction),
         )
         (row,) = results.rows
-        assert row.point == {"rate": best[0], "noise": best[1]}
+        assert row.point == {"hyper.rate": best[0], "hyper.noise": best[1]}
         assert [run.seed for run in row.runs] == [0, 1, 2]
         assert {(run.hyper["rate"], run.hyper["noise"]) for run in row.runs} == {best}
         assert row.metrics["test_error"].tolist() == [tests[(*best, s)] for s in range(SEEDS)]
@@ -71,7 +73,7 @@ def test_a_point_where_a_run_diverged_is_chosen_only_if_all_have_one(tmp_path, d
         return sign * (0.5 if (rate, noise) == (0.1, 0.4) else 0.8)
 
     row = grid(tmp_path / "a", best_but_diverged, select=("validation_score", direction)).row("v")
-    assert row.point == {"rate": 0.1, "noise": 0.4}
+    assert row.point == {"hyper.rate": 0.1, "hyper.noise": 0.4}
     assert (row.diverged, row.failed) == (0, 0)
 
     def all_diverge_somewhere(rate, noise, seed):
@@ -80,33 +82,33 @@ def test_a_point_where_a_run_diverged_is_chosen_only_if_all_have_one(tmp_path, d
         return None if seed == 2 else sign * rate
 
     row = grid(tmp_path / "b", all_diverge_somewhere, select=("validation_score", direction)).row("v")
-    assert row.point["rate"] == 0.01
+    assert row.point["hyper.rate"] == 0.01
     assert (row.diverged, row.failed) == (1, 0)
     assert len(row.metrics["validation_score"]) == 2
 
 
 def test_ties_go_to_the_first_point_of_the_grid(tmp_path):
     row = grid(tmp_path, lambda rate, noise, seed: 0.25 if rate >= 0.1 else 0.5).row("v")
-    assert row.point == {"rate": 0.1, "noise": 0.2}
+    assert row.point == {"hyper.rate": 0.1, "hyper.noise": 0.2}
 
 
 @pytest.mark.parametrize(
     ("best", "edge"),
-    [(0.01, ["rate", "noise"]), (0.1, ["noise"]), (1.0, ["rate", "noise"])],
+    [(0.01, ["hyper.rate", "hyper.noise"]), (0.1, ["hyper.noise"]), (1.0, ["hyper.rate", "hyper.noise"])],
 )
 def test_a_best_value_at_either_end_of_its_grid_is_flagged(tmp_path, best, edge):
     """A grid of two values has no inside: its best is always at an end."""
     row = grid(tmp_path, lambda rate, noise, seed: abs(math.log(rate / best)) + noise).row("v")
-    assert row.point == {"rate": best, "noise": 0.2}
+    assert row.point == {"hyper.rate": best, "hyper.noise": 0.2}
     assert row.edge == edge
 
 
 def test_what_is_not_tuned_is_no_point_and_has_no_edge(tmp_path):
     """One value in the grid, or a variant that sets the value itself."""
-    tune = {"rate": RATES, "noise": (0.2,)}
+    tune = {"hyper.rate": RATES, "hyper.noise": (0.2,)}
     row = grid(tmp_path / "a", lambda rate, noise, seed: rate, tune=tune).row("v")
-    assert (row.point, row.edge) == ({"rate": 0.01}, ["rate"])
-    runs = [make_run("fixed", 0.01, 0.3, seed) for seed in range(2)]  # 0.01 is an end of the grid of others
+    assert (row.point, row.edge) == ({"hyper.rate": 0.01}, ["hyper.rate"])
+    runs = [make_run("fixed", 0.01, 0.3, seed, ()) for seed in range(2)]  # 0.01 is an end of the grid of others
     for run in runs:
         store(tmp_path / "b", run, {"validation_error": 0.1})
     row = Results(tmp_path / "b", runs, TUNE, ("validation_error", "min")).row("fixed")
@@ -120,7 +122,7 @@ def test_runs_that_failed_or_never_ended_are_counted(tmp_path):
     folders.begin(folders.run_folder(tmp_path, runs[2]), {})
     folders.begin(folders.run_folder(tmp_path, runs[3]), {})
     folders.fail(folders.run_folder(tmp_path, runs[3]), "ValueError()")
-    row = Results(tmp_path, runs, {"rate": (0.1,)}, ("validation_error", "min")).row("v")
+    row = Results(tmp_path, runs, {"hyper.rate": (0.1,), "hyper.noise": (0.2,)}, ("validation_error", "min")).row("v")
     assert (len(row.runs), row.diverged, row.failed, row.absent) == (5, 1, 1, 2)
     assert row.metrics["test_error"].tolist() == [0.2]
 
@@ -129,7 +131,7 @@ def test_each_variant_has_one_row_and_an_absent_one_has_none(tmp_path):
     runs = [make_run(variant, 0.1, 0.2, seed) for variant in ("b", "a") for seed in range(2)]
     for run in runs:
         store(tmp_path, run, {"validation_error": 0.1 * run.seed})
-    results = Results(tmp_path, runs, {"rate": (0.1,)}, ("validation_error", "min"))
+    results = Results(tmp_path, runs, {"hyper.rate": (0.1,), "hyper.noise": (0.2,)}, ("validation_error", "min"))
     assert [row.variant for row in results.rows] == ["b", "a"]
     assert results.row("a") is results.rows[1]
     assert results.row("c") is None
@@ -167,7 +169,7 @@ def test_curves_and_bands_are_what_was_logged(tmp_path):
             value = math.nan if (run.seed, step) == (1, 20) else step + run.seed / 3
             folders.append(folder, {"fit": "deep", "step": step, "validation_loss": value})
         folders.append(folder, {"fit": "layer", "step": 10, "validation_loss": -1.0})
-    results = Results(tmp_path, runs, {}, ("validation_error", "min"))
+    results = Results(tmp_path, runs, TUNE, ("validation_error", "min"))
     assert results.curves(runs[1], "deep", "validation_loss") == {10: 10 + 1 / 3, 30: 30 + 1 / 3}
     steps, values = results.band(results.row("v"), "deep", "validation_loss")
     assert (steps, values) == ([10, 30], [[10.0, 10 + 1 / 3], [30.0, 30 + 1 / 3]])

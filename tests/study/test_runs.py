@@ -24,8 +24,10 @@ VARIANTS = {
 }
 
 
-def resolved(only="", fingerprint="F", variants=VARIANTS, **changes):
-    return resolve(Config(VALUES | changes), lambda config: variants, only, fingerprint)
+def resolved(only="", fingerprint="F", variants=VARIANTS, swept=None, static=None, **changes):
+    """All runs, each owned by its own number, and their configs."""
+    found = resolve(Config(VALUES | changes), lambda config: variants, only, fingerprint, swept or {}, static or {})
+    return Runs([run for run, _ in found], [[number] for number in range(len(found))]), [each for _, each in found]
 
 
 def expected():
@@ -129,6 +131,23 @@ def test_what_cannot_be_resolved_is_named_on_one_line(changes, parts):
     assert "\n" not in str(caught.value)
 
 
+def test_a_sweep_takes_the_place_of_tunes_grid_and_every_run_knows_its_point():
+    runs, _ = resolved("noisy-1", swept={"hyper.noise": (0.0, 0.8), "width": (4, 8)}, static={"width": 4}, seeds=1)
+    found = [run.point for run in runs.rows]
+    assert found == [
+        {"width": 4, "hyper.learning_rate": rate, "hyper.noise": noise} for rate in RATES for noise in (0.0, 0.8)
+    ]
+    assert [(run.hyper["learning_rate"], run.hyper["noise"]) for run in runs.rows] == [
+        (rate, noise) for rate in RATES for noise in (0.0, 0.8)
+    ]
+
+
+def test_a_key_set_by_a_variant_and_by_a_sweep_is_an_error_that_says_so():
+    with pytest.raises(UserError, match=r"hyper\.noise is set both by --sweep and by the variant 'plain-1' \(to 0\)"):
+        resolved(swept={"hyper.noise": (0.1, 0.2)})
+    resolved("noisy-1", swept={"hyper.noise": (0.1, 0.2)})  # leaves that variant out
+
+
 def random_runs(count=60):
     """Runs of few different settings, so that many coincide when a name is left out; shared and own owners."""
     random = np.random.default_rng(0)
@@ -136,7 +155,7 @@ def random_runs(count=60):
     for number in range(count):
         settings = {"start": str(random.choice(["a", "b"])), "depth": int(random.integers(1, 4))}
         hyper = {"rate": float(random.choice([0.1, 0.3])), "noise": float(random.choice([0.0, 0.2]))}
-        rows.append(Run("v", int(random.integers(3)), settings, hyper, f"hash{number}"))
+        rows.append(Run("v", int(random.integers(3)), settings, hyper, f"hash{number}", {}))
         owners.append([2 * number] + [2 * number + 1] * (number % 3 == 0))
     return Runs(rows, owners)
 

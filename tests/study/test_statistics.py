@@ -108,9 +108,7 @@ def test_the_seeds_that_decide_are_those_of_a_t_test_with_that_power(mean, devia
 
 
 def test_too_few_examples_cannot_be_made_up_for_by_seeds():
-    few, many = (
-        statistics.Estimate(0.01, 0.02, 5, 5, examples, (0.0001, 0.1, 0.01)) for examples in (400, 400_000)
-    )
+    few, many = (statistics.Estimate(0.01, 0.02, 5, 5, examples, (0.0001, 0.1, 0.01)) for examples in (400, 400_000))
     assert statistics.seeds_to_decide(few, 0.0) is None
     assert 3 < statistics.seeds_to_decide(many, 0.0) < 30
     assert statistics.seeds_to_decide(many._replace(mean=0.0), 0.0) is None
