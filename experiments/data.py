@@ -257,4 +257,4 @@ def define() -> list[str]:
 
 
 if __name__ == "__main__":
-    command_line.main("data", lambda: __doc__.strip() + "\n" + HELP, define, command)
+    command_line.main(command_line.recipe(__name__, "data"), lambda: __doc__.strip() + "\n" + HELP, define, command)

@@ -124,10 +124,10 @@ class Study:
 
     def main(self) -> None:
         """Run from the command line; exits 2 with one line for a mistake, 128 + signal when interrupted."""
-        command_line.main(self.name, self._help, self._define, self._command)
+        command_line.main(self._recipe(), self._help, self._define, self._command)
 
     def _recipe(self) -> Path:
-        return command_line.CHECKOUT / "configs" / f"{self.name}.py"
+        return command_line.recipe(self.train.__module__, self.name)
 
     def _define(self) -> list[str]:
         from absl import flags

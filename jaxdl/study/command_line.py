@@ -11,13 +11,11 @@ from typing import Any, NoReturn
 from jaxdl.errors import UserError, unknown
 from jaxdl.study.config import flatten
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
 
 def main(
-    name: str, help_text: Callable[[], str], define: Callable[[], list[str]], body: Callable[[list[str]], None]
+    recipe: Path, help_text: Callable[[], str], define: Callable[[], list[str]], body: Callable[[list[str]], None]
 ) -> None:
-    """Parse the command line of `experiments.NAME`, whose recipe is configs/NAME.py, and call `body(words)`.
+    """Parse the command line of an entry point, whose own recipe is the file configs/NAME.py, and call `body(words)`.
 
     define: defines absl flags beyond --config and --offline, and returns their names
     body: gets the words that are no options; reads `absl.flags.FLAGS`
@@ -31,7 +29,7 @@ def main(
         if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
             print(help_text(), flush=True)
             return
-        chosen = _check_overrides(sys.argv, CHECKOUT / "configs" / f"{name}.py")
+        chosen = _check_overrides(sys.argv, recipe)
     except UserError as error:
         _stop(error)
     except BrokenPipeError:
@@ -99,7 +97,7 @@ def _check_overrides(argv: list[str], default: Path) -> str:
         elif word.startswith(("--config=", "-config=")):
             chosen = word.split("=", 1)[1]
     path, _, preset = chosen.partition(":")
-    config = load_config(Path(path)).get_config(preset)
+    config = load_config(Path(path), default.parent).get_config(preset)
     keys = flatten(config.to_dict())
     recipe = flatten(load_config(default).get_config().to_dict())  # what the study reads, for some variant at least
     for key in keys:
@@ -127,11 +125,19 @@ def _unknown_key(key: str, keys: Iterable[str]) -> UserError:
     return unknown("config key", key, [*beside, *sections] or keys, near=keys)
 
 
-def load_config(path: Path) -> Any:
-    """The module of a config file. Configs are code of this checkout or the user's own."""
+def recipe(entry: str, name: str) -> Path:
+    """configs/NAME.py beside the folder of an entry point. entry: a module of that folder"""
+    return Path(sys.modules[entry].__file__).resolve().parents[1] / "configs" / f"{name}.py"
+
+
+def load_config(path: Path, known: Path | None = None) -> Any:
+    """The module of a config file: code of the checkout or the user's own. UserError where it is not there.
+
+    known: the folder whose files are named as valid then
+    """
     if not path.is_file():
-        presets = sorted(str(found.relative_to(CHECKOUT)) for found in (CHECKOUT / "configs").glob("*.py"))
-        raise unknown("config file", path, presets)
+        folder = known or path.parent
+        raise unknown("config file", path, sorted(f"{folder.name}/{each.name}" for each in folder.glob("*.py")))
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -183,7 +183,8 @@ def notes(results: Results, columns: Sequence[str], published: Sequence[Publishe
         if flagged:
             best = {row.point[key] for row in flagged}
             wider = ",".join(map(shown_value, sorted({*grid, *_beyond(grid, best)})))
-            names = ", ".join(row.variant for row in flagged)
+            every = len(flagged) == len(results.rows) > 1
+            names = "every variant" if every else ", ".join(row.variant for row in flagged)
             lines.append(f"* best at the edge of its grid ({names}): extend it with --sweep={key}={wider}")
     without = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _gone(row)]
     if without:
@@ -226,7 +227,8 @@ def print_table(table: Table, notes: Sequence[str] = ()) -> None:
         for number, name in enumerate(table.header):
             # Headers are broken before numbers are: a column is as wide as its numbers, or its longest word.
             width = max(len(text) for text in (*name.split(), *(row[number].text for row in table.rows)))
-            justify = "left" if number == 0 else "right"
+            numbers = number and any(row[number].value != "" for row in table.rows)
+            justify = "right" if numbers else "left"
             drawing.add_column(textwrap.fill(name, width), justify=justify, no_wrap=number == 0, overflow="fold")
         for row in table.rows:
             drawing.add_row(*(cell.text for cell in row))
