@@ -26,14 +26,14 @@ usage: python -m experiments.{name} [options]
                            Repeating a command continues it
   --seeds=N                seeds 0..N-1
   --only=GLOB,...          a subset of the variants
-  --sweep=KEY=V1,V2,...    try each value; repeated, all combinations; or the name of a sweep of the recipe.
-                           The best trial of each variant is chosen on the validation split
+  --sweep=KEY=V1,V2,...    try each value; repeated, all combinations; the validation split chooses
+  --sweep=NAME             a sweep that the recipe has a name for
   --strategy=jit|pmap      spread runs over the devices, or split each batch over them
   --device=cpu|gpu|tpu     default: the best there is
   --runs_at_once=N         runs in one program call; default: what fits in runtime.memory_gigabytes
   --workers=N              N processes, each on its own share of the cores (CPU)
-  --share=K/N              train only the K-th of N shares of the runs, without a report: for job arrays
-  --on_failure=stop        the first program that fails ends the launch; default: continue with the others
+  --share=K/N              train the K-th of N shares of the runs, without a report: for job arrays
+  --on_failure=stop        the first program that fails ends the launch; default: continue
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
   --figure=NAME            write one figure alone, with --format=pdf|svg|png and --style=paper|slides
