@@ -4,5 +4,12 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"autoencoder": ["Autoencoder"], "initialisers": ["initialiser"], "mlp": ["MLP"], "units": ["unit"]},
+    submodules=["by_name"],
+    submod_attrs={
+        "autoencoder": ["Autoencoder"],
+        "by_name": ["named"],
+        "initialisers": ["initialiser"],
+        "mlp": ["MLP"],
+        "units": ["unit"],
+    },
 )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl import data, training
+from jaxdl import data, models, training
 from jaxdl.errors import UserError
 from jaxdl.study import folders, sweep
-from jaxdl.study.config import Config, content_hash
+from jaxdl.study.config import Config, content_hash, flatten
 from jaxdl.study.runs import Run, Runs, resolve, tuning
 from jaxdl.training.stopping import Requests
 
@@ -108,11 +108,12 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
         own = Config(sweep.at(values, point), read=read)
         runtime = own.runtime
         source = data.load(own.data, own.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
-        found = resolve(own, study.variants, asked.only, source.fingerprint, swept, point)
+        known = fingerprint(own, source)
+        found = resolve(own, study.variants, asked.only, known, swept, point)
         # Hyperparameters are part of each run's own key: fits that share all else lie side by side.
         program = {key: value for key, value in own.content().items() if key != "hyper"}
         settings = training.Settings(
-            folder=asked.workdir / "programs" / content_hash(program | {"fingerprint": source.fingerprint}),
+            folder=asked.workdir / "programs" / content_hash(program | {"fingerprint": known}),
             devices=jax.local_devices(),
             strategy=runtime.strategy,
             checkpoint_seconds=runtime.checkpoint_seconds,
@@ -132,6 +133,12 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
     if unread:
         raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
     return launch
+
+
+def fingerprint(config: Config, source: data.Source) -> str:
+    """A hash of what the config only names: the data, and the file of a user's own model."""
+    model = models.by_name.fingerprint(flatten(config.content()).get("model.name", ""))
+    return f"{source.fingerprint}-{model}" if model else source.fingerprint
 
 
 def plan(launch: Launch, chosen: np.ndarray) -> list[tuple[Group, training.Plan]]:
