@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "duration": ["duration"],
         "feed": ["Feed"],
-        "fitting": ["Fitted", "Plan", "fit", "plan"],
+        "fitting": ["Fitted", "Plan", "fit", "pace", "plan"],
         "optimizers": ["optimizer"],
         "settings": ["Progress", "Settings"],
         "step": ["State", "make_advance", "make_init", "make_step"],

@@ -80,7 +80,8 @@ class Spread:
         if strategy not in STRATEGIES:
             raise unknown("strategy", strategy, STRATEGIES)
         self.strategy, self.width, self.devices = strategy, width, tuple(devices)
-        self.mesh = Mesh(np.array(devices), ("runs",))
+        # Under pmap, pmap's own: what goes into a program then is of the same kind as what comes out of one.
+        self.mesh = Mesh(np.array(devices), ("runs" if strategy == "jit" else batches.AXIS,))
         self.slots = width * (len(devices) if strategy == "jit" else 1)
 
     def check_batch(self, batch_size: int) -> None:
@@ -91,7 +92,7 @@ class Spread:
                 f"is no multiple of {len(self.devices)}"
             )
 
-    def program(self, function: Callable, *, donate: bool = False) -> Callable:
+    def program(self, function: Callable, *, donate: bool = False) -> "Mapped":
         """function(*per_run, shared) of one run -> the compiled program(per_run, shared) of many.
 
         per_run: a tuple of pytrees whose leaves have a leading axis [R]; shared: a pytree that all runs read.
@@ -115,7 +116,7 @@ class Spread:
                 devices=self.devices,
             )
             numbers = np.arange(len(self.devices))  # pmap wants a mapped argument; all else is on every device
-            return lambda per_run, shared: compiled(numbers, per_run, shared)
+            return Mapped(compiled, lambda per_run, shared: (numbers, per_run, shared))
         runs, everywhere = PartitionSpec("runs"), PartitionSpec()
 
         def spread(first: Any, rest: tuple, shared: Any) -> Any:
@@ -124,15 +125,54 @@ class Spread:
             )
 
         compiled = jax.jit(named(spread, function.__name__), donate_argnums=(0,) if donate else ())
-        return lambda per_run, shared: compiled(per_run[0], per_run[1:], shared)
+        return Mapped(compiled, lambda per_run, shared: (per_run[0], per_run[1:], shared))
 
     def place(self, tree: Any) -> Any:
         """Host arrays [R, ...] onto the devices that train the runs."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs" if self.strategy == "jit" else None)))
+        return jax.device_put(tree, self._placed())
 
     def share(self, tree: Any) -> Any:
         """Host arrays onto all devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return jax.device_put(tree, self._shared())
+
+    def placed_shapes(self, tree: Any, runs: int) -> Any:
+        """Shapes of one run -> those of what `place` returns for so many runs."""
+
+        def many(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=self._placed())
+
+        return jax.tree.map(many, tree)
+
+    def shared_shapes(self, tree: Any) -> Any:
+        """Shapes of host arrays -> those of what `share` returns for them."""
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._shared()), tree)
+
+    def _placed(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec("runs" if self.strategy == "jit" else None))
+
+    def _shared(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+
+class Mapped:
+    """program(per_run, shared) of many runs; compiled for the shapes it is called with, or before that by `compile`."""
+
+    def __init__(self, compiled: Any, arrange: Callable[[tuple, Any], tuple]) -> None:
+        self._compiled, self._arrange = compiled, arrange
+
+    def __call__(self, per_run: tuple, shared: Any) -> Any:
+        return self._compiled(*self._arrange(per_run, shared))
+
+    def compile(self, per_run: tuple, shared: Any) -> int | None:
+        """Compile for shapes (`placed_shapes`, `shared_shapes`); calls with such arrays then compile nothing anew.
+
+        Returns the bytes that a call takes on each device beside its arguments: temporaries, and results that
+        overwrite no argument. None where the backend does not tell.
+        """
+        figure = self._compiled.lower(*self._arrange(per_run, shared)).compile().memory_analysis()
+        if figure is None:
+            return None
+        return figure.temp_size_in_bytes + figure.output_size_in_bytes - figure.alias_size_in_bytes
 
 
 def named(function: Callable, name: str) -> Callable:

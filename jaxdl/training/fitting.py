@@ -1,12 +1,14 @@
 """fit: train many runs of one task to the end, whatever interrupts.
 
     programs/HASH/FIT/CHUNK/STEP/      checkpoints of the runs that shared a program call
+    programs/HASH/FIT/pace.json        how fast the latest of them trained
 
 A fit is memoised by run: what is finished is read back, what was interrupted goes on from its checkpoint, the
 rest starts. A run's key is the hash of all that it depends on (its seed, hyperparameters and other inputs), so
 it does not matter in which company it was trained.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -18,9 +20,11 @@ import numpy as np
 
 from jaxdl.errors import UserError
 from jaxdl.training import checkpoints
-from jaxdl.training.program import SPLITS, Program
+from jaxdl.training.program import SPLITS, Compiled, Program
 from jaxdl.training.settings import Settings
 from jaxdl.training.trainer import Trainer
+
+PACE = "pace.json"
 
 
 class Fitted(NamedTuple):
@@ -100,12 +104,17 @@ def fit(
     missing = [number for number in range(total) if keys[number] not in stored]
     if missing and not settings.train:
         raise UserError(f"{len(missing)} of {total} runs of the fit {name!r} are not trained")
-    size = min(program.at_once, -(-len(missing) // program.spread.slots) * program.spread.slots) or 1
+    compiled = program.compile(len(missing), keeps_best=patience > 0) if missing and steps else None
+    size = compiled.runs_at_once if compiled else min(program.at_once, program.whole(len(missing))) or 1
+    seconds, run_steps = 0.0, 0
     for chunk in (np.array(missing[first : first + size]) for first in range(0, len(missing), size)):
         place = folder / _digest([keys[number] for number in chunk])
         trainer = Trainer(program, place, chunk, size, keys, steps, every, patience, select)
         trainer.train(before=total - len(missing) + int(np.searchsorted(missing, chunk[0])))
         stored |= _read(program, place, len(chunk))
+        seconds, run_steps = seconds + trainer.seconds, run_steps + trainer.run_steps
+    if compiled and run_steps:
+        _write_pace(folder, seconds / run_steps, compiled)
     return jax.tree.map(lambda *leaves: np.stack(leaves), *(stored[key].fitted for key in keys))
 
 
@@ -144,6 +153,53 @@ def plan(
         {f"test_{metric}": zeros(leaf) for metric, leaf in measured["test"].items()},
     )
     return Plan(name, total, steps, parameters, program.spread.width, program.at_once), result
+
+
+def pace(settings: Settings, name: str) -> dict[str, Any] | None:
+    """How fast a fit trained when it last did, or else how fast other settings of the study did, the newest first.
+
+    Returns None where nothing is known, else
+        seconds_per_run_step: wall time of the program calls over the steps that all their runs made together
+        compile_seconds: wall time until `advance` was compiled
+        runs_at_once: how many runs shared a program call, padding included
+        program_bytes: what they took beside the data they share, as the compiled program says; None if it does not
+    """
+    others = settings.folder.parent.iterdir() if settings.folder.parent.is_dir() else ()
+    dated = [(_modified(path), path) for path in (other / name / PACE for other in others)]
+    paths = [settings.folder / name / PACE, *(path for _, path in sorted(dated, reverse=True))]
+    return next((found for found in map(_read_pace, paths) if found is not None), None)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # not there, or not any more
+        return 0.0
+
+
+def _read_pace(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+        whole = (
+            found["seconds_per_run_step"] > 0
+            and found["compile_seconds"] >= 0
+            and found["runs_at_once"] >= 1
+            and (found["program_bytes"] is None or found["program_bytes"] >= 0)
+        )
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged
+        return None
+    return found if whole else None
+
+
+def _write_pace(folder: Path, seconds_per_run_step: float, compiled: Compiled) -> None:
+    values = {
+        "seconds_per_run_step": seconds_per_run_step,
+        "compile_seconds": compiled.seconds,
+        "runs_at_once": compiled.runs_at_once,
+        "program_bytes": compiled.program_bytes,
+    }
+    with contextlib.suppress(OSError):  # a full disk: what was trained is stored, and does not fail for this
+        checkpoints.write_atomically(folder / PACE, json.dumps(values))
 
 
 def _check(steps: int, evaluations: int, average: float, patience: int) -> None:

@@ -1,18 +1,29 @@
 """The compiled functions of one fit: prepare, init, advance and evaluate, each for any number of runs."""
 
+import functools
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data import streaming
 from jaxdl.training import devices
 from jaxdl.training.settings import Settings
 from jaxdl.training.step import State, make_advance, make_evaluate, make_init
 
 EVALUATION_BATCH = 1000
 SPLITS = ("train", "validation", "test")
+
+
+class Compiled(NamedTuple):
+    """For how many runs `advance` was compiled, the bytes they take (None: unknown), and the seconds that took."""
+
+    runs_at_once: int
+    program_bytes: int | None
+    seconds: float
 
 
 class Program:
@@ -30,6 +41,7 @@ class Program:
     ) -> None:
         self.name, self.source, self.runs, self.settings, self.task = name, source, runs, settings, task
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), runs)
+        self.one = one
         splits = {split: dict(source.data[split]) for split in SPLITS}
         shapes = {
             split: {key: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for key, rows in values.items()}
@@ -119,15 +131,86 @@ class Program:
         self.advance = self.spread.program(advance, donate=True)
         self.evaluate = self.spread.program(evaluate)
         self.keep = jax.jit(devices.named(keep_best, "keep"), donate_argnums=0)
-        self.at_once = self._runs_at_once(state, own, len(runs["seed"]))
-
-    def _runs_at_once(self, state: State, own: Any, total: int) -> int:
-        # Three times the state: itself, the gradient with its temporaries, and the copy that a call returns.
+        # Guessed by shapes alone: three times the state, for itself, the gradient with its temporaries, and a copy.
+        self.abstract_own = own
         each = 3 * _bytes(state) + _bytes(own) + _bytes(self.abstract_values)
-        chosen = self.settings.runs_at_once or int(self.settings.memory // max(each, 1))
+        chosen = settings.runs_at_once or int(settings.memory // max(each, 1))
         slots = self.spread.slots
-        chosen = max(slots, chosen // slots * slots)
-        return min(chosen, -(-total // slots) * slots)
+        self.at_once = min(max(slots, chosen // slots * slots), self.whole(len(runs["seed"])))
+
+    def whole(self, count: int) -> int:
+        """How many runs a program of `count` runs has, padding included."""
+        return _up(count, self.spread.slots)
+
+    def compile(self, missing: int, keeps_best: bool) -> Compiled:
+        """Compile `advance`, for as many runs at once as take no more than `settings.memory`; `missing` are to train.
+
+        What they take is what the compiled program says of itself. A number that the settings choose stands, and
+        so does the guess where the backend does not tell.
+        """
+        started = time.monotonic()
+        measure = functools.cache(lambda count: self._compile(count, keeps_best))
+        total, most = len(self.runs["seed"]), self.whole(missing)
+        count = min(self.at_once, most)
+        if not self.settings.runs_at_once:
+            count = most_that_fit(count, most, total, self.spread.slots, self.settings.memory, measure)
+        return Compiled(count, measure(count), time.monotonic() - started)
+
+    def _compile(self, count: int, keeps_best: bool) -> int | None:
+        """Compile `advance` for `count` runs: the bytes that they take on all devices together, beside what they share.
+
+        None where the backend does not tell.
+        """
+        spread, state, own = self.spread, self.abstract_state, self.abstract_own
+        shared = {split: values for split, values in self.data.items() if split not in self.own}
+        if "train" in self.streamed:
+            train, batch_size = self.source.data["train"], self.source.batch_size
+            rows = streaming.batches_per_block(train, batch_size) * batch_size
+            shared = {"train": {key: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for key, v in train.items()}}
+            shared["train"]["first"] = jax.ShapeDtypeStruct((), np.uint32)
+        until = jax.ShapeDtypeStruct((), np.uint32)
+        call = self.advance.compile(
+            spread.placed_shapes((state, self.one, own, until), count),
+            {"data": spread.shared_shapes(shared), "log_every": np.uint32(1)},
+        )
+        if call is None:
+            return None
+        held = _bytes((state, self.one, own, until)) + (_bytes(state.evaluated) if keeps_best else 0)
+        # Between the calls of `advance` there are those that measure.
+        copies = len(spread.devices) if spread.strategy == "pmap" else 1  # every device holds every run
+        return count * copies * held + max(call * len(spread.devices), count * copies * _bytes(self.abstract_values))
+
+
+def most_that_fit(
+    guess: int, most: int, total: int, slots: int, memory: float, measure: Callable[[int], int | None]
+) -> int:
+    """How many runs at once, a multiple of `slots` up to `most`, take no more than `memory`; `slots` if none do.
+
+    measure: runs at once -> bytes, or None if unknown, then the guess stays; asked three times at most, and once where
+        the guess is `most` and fits
+    total: where not all of these fit, chunks are about evenly full, so that the last one needs little padding. Not
+        what is still missing of them: what was interrupted is cut into the same chunks again
+    """
+    # Bytes grow on a line from two steps of each device on; with one, XLA needs less, and nothing follows from it.
+    first = min(max(guess, 2 * slots), most)
+    bytes = {first: measure(first)}
+    if bytes[first] is None:
+        return guess
+    if bytes[first] <= memory and first == most:
+        return first
+    if bytes[first] > memory and first <= 2 * slots:
+        last = slots
+    else:
+        second = 2 * slots if first > 2 * slots else 4 * slots
+        bytes[second] = measure(second)
+        slope = max(1.0, (bytes[first] - bytes[second]) / (first - second))
+        room = first + int((memory - bytes[first]) // slope)
+        room = min(max(room // slots * slots, slots), _up(total, slots))
+        chunks = -(-total // room)
+        last = min(_up(-(-total // chunks), slots), most)
+    if last not in bytes:
+        bytes[last] = measure(last)
+    return max((count for count in bytes if count <= most and bytes[count] <= memory), default=slots)
 
 
 def keep_best(best: Any, params: Any, better: Any) -> Any:
@@ -135,6 +218,10 @@ def keep_best(best: Any, params: Any, better: Any) -> Any:
         return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)  # [R] -> [R, 1, ...]
 
     return jax.tree.map(choose, best, params)
+
+
+def _up(count: int, slots: int) -> int:
+    return -(-count // slots) * slots
 
 
 def _bytes(tree: Any) -> int:

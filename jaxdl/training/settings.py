@@ -31,8 +31,8 @@ class Settings:
     """Where and how fits execute; nothing here changes a number.
 
     folder: holds the checkpoints of all fits of one program
-    memory: bytes that the states and own data of the runs of one program call may take
-    runs_at_once: 0 derives it from `memory`
+    memory: bytes that the runs of one program call may take on all devices together, beside the data they share
+    runs_at_once: 0 derives it from `memory` and from what the compiled program says it takes
     width: runs side by side on a device; None takes it from the table in `devices` (only tests set it)
     train: whether fits may train; if not, one that is not finished raises UserError
     log: log(fit name, run numbers [M], step, {metric: float64 [M]}) for every row of metrics, restored ones too

@@ -45,6 +45,7 @@ class Trainer:
         self.best_value = np.full(len(chunk), np.inf)
         self.stale = np.zeros(len(chunk), int)
         self.saved = -1  # the newest checkpoint's number
+        self.seconds, self.run_steps = 0.0, 0  # wall time of the calls of `advance`, and the steps of all runs in them
 
     def train(self, before: int) -> None:
         """Train the chunk to its end and store it; `before` runs of the fit have ended already."""
@@ -74,13 +75,15 @@ class Trainer:
                     if feed:
                         block, end = feed.at(step)
                         until, here = min(until, end), shared | {"data": {"train": block}}
-                    started = time.monotonic()
+                    started, made = time.monotonic(), int(self.step.sum())
                     state = program.advance((state, run, own, spread.place(self._limits(until))), here)
                     if feed:
                         feed.look_ahead()  # while the devices are busy
                     self._look(state)
                     seconds = time.monotonic() - started
-                    # The first call compiles; later ones set the pace. Cutting anywhere changes no bit.
+                    self.seconds += seconds
+                    self.run_steps += int(self.step.sum()) - made
+                    # Cutting anywhere changes no bit.
                     per_step = seconds / (until - step)
                     call = min(2 * call, max(1, int(self.settings.call_seconds / max(per_step, 1e-9))))
                     if until % self.every == 0 or until == self.steps:

@@ -1,5 +1,6 @@
 """A tiny problem and its training loop in plain Python: 42 images of 6 values in 3 classes, networks of 4 units."""
 
+import logging
 import types
 import zlib
 
@@ -191,6 +192,23 @@ def new_bench(tmp_path_factory):
 @pytest.fixture
 def bench(new_bench):
     return new_bench()
+
+
+@pytest.fixture
+def compiled(caplog):
+    """A function that lists our programs compiled since, from JAX's own log; a cache on disk does not shorten it."""
+    before = jax.config.jax_log_compiles
+    jax.config.update("jax_log_compiles", True)
+    caplog.set_level(logging.WARNING)
+
+    def names():
+        ours = {f"jit({name})": name for name in ("choose", "prepare", "init", "advance", "evaluate", "keep")}
+        ours |= {"jit(_fun)": "pmap"}  # by pmap all are called so
+        logged = [record.getMessage().split() for record in caplog.records]
+        return sorted(ours[words[1]] for words in logged if words[0] == "Compiling" and words[1] in ours)
+
+    yield names
+    jax.config.update("jax_log_compiles", before)
 
 
 @pytest.fixture(scope="session")

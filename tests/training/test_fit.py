@@ -1,7 +1,5 @@
 """fit as a whole: against plain loops, one compilation each, memoised by run, and what plan says of it."""
 
-import logging
-
 import jax
 import numpy as np
 import pytest
@@ -17,22 +15,6 @@ DIVERGES = {"learning_rate": 1.0, "weight_decay": 1e15, "momentum": 0.0}  # each
 
 def row_of(tree, number):
     return jax.tree.map(lambda leaf: leaf[number], tree)
-
-
-@pytest.fixture
-def compiled(caplog):
-    """A function that lists our programs compiled since, from JAX's own log; a cache on disk does not shorten it."""
-    before = jax.config.jax_log_compiles
-    jax.config.update("jax_log_compiles", True)
-    caplog.set_level(logging.WARNING)
-
-    def names():
-        ours = {f"jit({name})": name for name in ("prepare", "init", "advance", "evaluate", "keep")}
-        logged = [record.getMessage().split() for record in caplog.records]
-        return sorted(ours[words[1]] for words in logged if words[0] == "Compiling" and words[1] in ours)
-
-    yield names
-    jax.config.update("jax_log_compiles", before)
 
 
 def test_fit_is_a_plain_loop(bench, close, monkeypatch):

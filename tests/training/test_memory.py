@@ -1,0 +1,270 @@
+"""How many runs share a program call, from the compiled program's own figure; and the pace that a fit leaves."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import training
+from jaxdl.training import program
+from jaxdl.training.trainer import Trainer
+
+
+def figure(bench, runs, devices):
+    """Bytes that these runs take, by `advance` compiled for real arrays: all but the data that they share."""
+    made = program.Program(
+        "fit", bench.classify, bench.optimizer, bench.source, runs, bench.settings(devices=devices), 0
+    )
+    place, share = made.spread.place, made.spread.share
+    arguments = made.init((place(runs),), {}), place(runs), None, place(np.zeros(len(runs["seed"]), np.uint32))
+    train = share(bench.source.data["train"])
+    shared = {"data": {"train": train}, "log_every": np.uint32(1)}
+    call = jax.jit(lambda state, rest, shared: made.advance((state, *rest), shared), donate_argnums=0)
+    taken = call.lower(arguments[0], arguments[1:], shared).compile().memory_analysis()
+    held = taken.argument_size_in_bytes - 4 - sum(values.nbytes for values in train.values())
+    call = taken.temp_size_in_bytes + taken.output_size_in_bytes - taken.alias_size_in_bytes
+    measured = len(runs["seed"]) * 2 * 4 * (42 + 13 + 11)  # loss and error of each example
+    return devices * held + max(devices * call, measured)
+
+
+def chunks(folder):
+    return sum(path.is_dir() for path in (folder / "fit").iterdir())
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_300_runs_in_parts_that_fit(bench, same, devices):
+    """A limit that all runs together exceed: several chunks, and every bit as in one program call."""
+    rates = np.linspace(0.1, 1.0, 300)
+    runs = bench.make_runs(range(300), **bench.HYPER | {"learning_rate": rates, "momentum": 0.9})
+    whole = bench.fit(bench.classify, runs, 6, place="whole", devices=devices)
+    rows, taken = bench.rows, figure(bench, runs, devices)
+    assert training.pace(bench.settings("whole"), "fit")["runs_at_once"] == 300
+    assert chunks(bench.folder / "whole") == 1
+
+    memory = 0.45 * taken
+    parts = bench.fit(bench.classify, runs, 6, place="parts", devices=devices, memory=memory)
+    same(parts, whole)
+    assert bench.rows == rows and len(rows) == 300
+    found = training.pace(bench.settings("parts"), "fit")
+    assert found["runs_at_once"] < 150 and found["runs_at_once"] % devices == 0
+    assert found["program_bytes"] <= memory
+    assert chunks(bench.folder / "parts") == -(-300 // found["runs_at_once"])
+    some = jax.tree.map(lambda leaf: leaf[: found["runs_at_once"]], runs)
+    assert figure(bench, some, devices) == pytest.approx(found["program_bytes"], rel=0.02)
+
+
+def hungry(bench, units=256):
+    """A few weights, whose outer product is the hidden layer: 256 KiB of temporaries at least."""
+
+    def init(run, key):
+        return {"kernel": jax.random.normal(key, (units,))}, {}
+
+    def loss(params, model_state, batch, run, key):
+        hidden = jnp.tanh(jnp.outer(params["kernel"], params["kernel"]))
+        return jnp.square(hidden @ hidden).mean() * batch["image"].mean(), (model_state, {})
+
+    def evaluate(params, model_state, batch, run, key):
+        return {"loss": batch["image"].mean(axis=1) * params["kernel"].mean()}  # [B]
+
+    return bench.classify._replace(init=init, loss=loss, evaluate=evaluate)
+
+
+def test_temporaries_count(bench, compiled):
+    """Memory for three times what the shapes suggest, but not for the temporaries beside it."""
+    task, count = hungry(bench), 100
+    runs = bench.make_runs(range(count), **bench.HYPER)
+    state = 2 * 4 * 256  # parameters and velocity
+    memory = 3 * count * 3 * state
+    planned, _ = training.plan("fit", task, bench.optimizer, bench.source, runs, bench.settings(memory=memory), steps=2)
+    assert planned.runs_at_once == count and compiled() == []
+    bench.fit(task, runs, 2, memory=memory)
+    found = training.pace(bench.settings(), "fit")
+    assert 1 < found["runs_at_once"] < count and 4 * 256 * 256 < found["program_bytes"] <= memory
+    assert compiled().count("advance") <= 3
+
+    bench.fit(task, runs, 2, memory=4 * 256 * 256, place="too little")  # for any: one at a time
+    found = training.pace(bench.settings("too little"), "fit")
+    assert found["runs_at_once"] == 1 and found["program_bytes"] > 4 * 256 * 256
+
+    bench.fit(task, runs, 2, memory=memory, runs_at_once=50, place="chosen")
+    assert training.pace(bench.settings("chosen"), "fit")["runs_at_once"] == 50
+
+
+def test_more_runs_than_the_shapes_suggest(bench, compiled):
+    runs = bench.make_runs(range(60), **bench.HYPER)
+    memory = 60 * 1200
+    arguments = "fit", bench.classify, bench.optimizer, bench.source, runs, bench.settings(memory=memory)
+    assert training.plan(*arguments, steps=2)[0].runs_at_once < 50
+    bench.fit(bench.classify, runs, 2, memory=memory)
+    assert training.pace(bench.settings(), "fit")["runs_at_once"] == 60
+    assert compiled().count("advance") <= 3
+
+
+def test_without_a_figure_the_guess_stays(bench, monkeypatch):
+    monkeypatch.setattr(training.devices.Mapped, "compile", lambda *_: None)
+    runs = bench.make_runs(range(5), **bench.HYPER)
+    bench.fit(bench.classify, runs, 2, memory=4000)
+    found = training.pace(bench.settings(), "fit")
+    assert (found["runs_at_once"], found["program_bytes"]) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [
+        ({}, ["evaluate", "init"]),
+        ({"devices": 8}, ["evaluate", "init"]),
+        ({"devices": 8, "runs_at_once": 8}, ["evaluate", "init"]),
+        ({"options": {"patience": 3, "average": 0.5}}, ["evaluate", "init", "keep"]),
+        ({"prepare": True}, ["evaluate", "init", "prepare"]),
+        ({"streamed": True, "order": "shared"}, ["evaluate", "init"]),
+    ],
+)
+def test_advance_is_compiled_once(bench, compiled, kind, others):
+    """The program whose figure was read is the one that trains; another launch finds nothing to compile."""
+    source = {key: kind[key] for key in ("streamed", "order") if key in kind}
+    if "prepare" in kind:
+        source["prepare"] = lambda run, values: values | {"image": bench.source.images(values["image"])}
+    rest = {key: value for key, value in kind.items() if key in ("devices", "runs_at_once", "options")}
+    runs = bench.make_runs(range(20), **bench.HYPER)
+    for _ in range(2):
+        bench.fit(bench.classify, runs, 12, source=bench.source._replace(**source), **rest)
+        assert [name for name in compiled() if name != "evaluate"] == sorted(["advance", *others[1:]])
+
+
+def test_pmap_compiles_each_program_once(bench, compiled):
+    source = bench.make_source(batch_size=16)
+    bench.fit(bench.classify, bench.make_runs([1, 2], **bench.HYPER), 6, source=source, devices=8, strategy="pmap")
+    assert compiled() == ["pmap"] * 3  # init, advance, evaluate
+    assert training.pace(bench.settings(), "fit")["program_bytes"] > 0
+
+
+def test_what_goes_on_compiles_once(bench, compiled, monkeypatch):
+    """From a checkpoint: the restored state is placed as the program was compiled for."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(state):
+        if state.step > 4:
+            raise Stop
+
+    runs = bench.make_runs([1, 2, 3], **bench.HYPER)
+    with pytest.raises(Stop):
+        bench.fit(bench.classify, runs, progress=stop, checkpoint_seconds=0.0, call_seconds=0.0)
+    bench.fit(bench.classify, runs)
+    assert bench.told[0].step > 2
+    assert compiled().count("advance") == 2  # one a launch
+
+
+def up(count, slots):
+    return -(-count // slots) * slots
+
+
+def search(slots, total, fixed, each, first, memory, start):
+    """Against trying all numbers; bytes grow on a line, but for its first point."""
+    asked = []
+
+    def measure(count):
+        asked.append(count)
+        return int(fixed + each * count - (first if count == slots else 0))
+
+    def choose(missing):
+        asked.clear()
+        most = up(missing, slots)
+        found = program.most_that_fit(min(start, most), most, total, slots, memory, measure)
+        assert len(asked) <= 3 and found in asked and found % slots == 0 and slots <= found <= most
+        return found
+
+    chosen = choose(total)
+    if start == chosen == up(total, slots):
+        assert asked == [chosen]
+    fitting = [count for count in range(slots, up(total, slots) + 1, slots) if measure(count) <= memory]
+    assert chosen in fitting or not fitting
+    assert -(-total // chosen) == -(-total // max(fitting, default=slots))
+    for missing in range(total, 0, -chosen):  # whatever has ended, the rest is cut into the same chunks
+        assert min(choose(missing), missing) == min(chosen, missing)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_most_that_fit(slots):
+    rng = np.random.default_rng(3)
+    for _ in range(1000):
+        total = int(rng.integers(1, 400))
+        fixed, each, first = rng.integers(0, 5000), rng.integers(10, 500), rng.integers(0, 2000)
+        memory = float(rng.uniform(0.5, 1.3) * (fixed + rng.uniform() * each * total))
+        start = min(up(int(rng.integers(1, 500)), slots), up(total, slots))
+        search(slots, total, fixed, each, first, memory, start)
+
+
+FIELDS = {"seconds_per_run_step", "compile_seconds", "runs_at_once", "program_bytes"}
+GOOD = {"seconds_per_run_step": 0.5, "compile_seconds": 2.0, "runs_at_once": 4, "program_bytes": None}
+
+
+def test_pace(bench, monkeypatch):
+    """Wall time over the steps that were made: those of runs that ended early or were there before do not count."""
+    calls = []
+    train = Trainer.train
+
+    def counted(self, before):
+        train(self, before)
+        calls.append((self.seconds, self.run_steps))
+
+    monkeypatch.setattr(Trainer, "train", counted)
+    bench.folder /= "programs"  # other benches lie beside it
+    assert training.pace(bench.settings("own"), "fit") is None
+    runs = bench.make_runs([1, 2, 3], **bench.HYPER | {"learning_rate": [0.5, 0.0, 0.5], "weight_decay": [0, 0, 1e15]})
+    options = {"patience": 1, "evaluations": 10}
+    fitted = bench.fit(bench.classify, runs, 20, options=options, runs_at_once=2, place="own")
+    assert [steps for _, steps in calls] == [fitted.steps[:2].sum(), fitted.steps[2]]
+    found = training.pace(bench.settings("own"), "fit")
+    assert set(found) == FIELDS and found["runs_at_once"] == 2 and found["compile_seconds"] > 0
+    assert found["seconds_per_run_step"] == sum(seconds for seconds, _ in calls) / fitted.steps.sum()
+
+    more = bench.make_runs([1, 4], **bench.HYPER)
+    bench.fit(bench.classify, more, 20, options=options, place="own")
+    again = training.pace(bench.settings("own"), "fit")
+    assert again["seconds_per_run_step"] == sum(s for s, _ in calls[2:]) / sum(steps for _, steps in calls[2:])
+    bench.fit(bench.classify, more, 20, options=options, place="own")
+    bench.fit(bench.classify, bench.make_runs([7], **bench.HYPER), 0, place="own")  # nothing to tell of
+    assert training.pace(bench.settings("own"), "fit") == again
+
+
+def test_pace_of_another_setting(bench):
+    """The fit's own, else the newest beside it that is whole."""
+
+    def write(place, text, age=0.0):
+        folder = bench.folder / place / "fit"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pace.json").write_text(text)
+        os.utime(folder / "pace.json", (1e9 - age, 1e9 - age))
+
+    def numbered(number):
+        return GOOD | {"seconds_per_run_step": number}
+
+    (bench.folder / "lock").write_text("")
+    write("old", json.dumps(numbered(1.0)), age=20)
+    write("new", json.dumps(numbered(2.0)), age=10)
+    write("damaged", json.dumps(numbered(3.0))[:-9])
+    settings = bench.settings("own")
+    assert training.pace(settings, "fit") == numbered(2.0) and training.pace(settings, "other") is None
+    write("own", json.dumps(numbered(4.0)), age=30)
+    assert training.pace(settings, "fit") == numbered(4.0)
+    others = [*({key: value for key, value in GOOD.items() if key != name} for name in GOOD), [1], 3, None, {}]
+    others += [GOOD | {"seconds_per_run_step": value} for value in (0.0, None, "fast", float("nan"))]
+    for text in ["", "\0\0", *map(json.dumps, others)]:
+        write("own", text)
+        assert training.pace(settings, "fit") == numbered(2.0), text
+
+
+def test_pace_is_no_condition(bench, same):
+    """A damaged file changes nothing, nor does a disk that can't take it."""
+    runs = bench.make_runs([1, 2], **bench.HYPER)
+    first = bench.fit(bench.classify, runs)
+    (bench.folder / "fit" / "pace.json").write_text("{")
+    same(bench.fit(bench.classify, runs), first)
+    assert not bench.warned
+    (bench.folder / "other" / "fit" / "pace.json").mkdir(parents=True)
+    same(bench.fit(bench.classify, runs, place="other"), first)
