@@ -16,10 +16,23 @@ VERDICTS = ("holds", "contradicted", "undecided", "no verdict")
 RELATIONS = ("less", "greater", "equal")
 
 
-class Claim(NamedTuple):
-    """One claim: every contrast, a weighted sum of variants' means, is below, above or about zero.
+class Cell(NamedTuple):
+    """A variant's mean of another metric than the claim's, in the same units."""
 
-    contrasts: ({variant: weight}, ...); several where the claim is about several differences
+    variant: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.variant}"
+
+
+Term = str | Cell  # a variant alone stands for its mean of the claim's metric
+
+
+class Claim(NamedTuple):
+    """One claim: every contrast, a weighted sum of means, is below, above or about zero.
+
+    contrasts: ({variant or Cell(variant, metric): weight}, ...); several where the claim is about several differences
     relation: less, greater, or equal: within `margin` of zero, in units of the metric
     """
 
@@ -27,34 +40,34 @@ class Claim(NamedTuple):
     text: str
     paper: str
     metric: str
-    contrasts: tuple[dict[str, float], ...]
+    contrasts: tuple[dict[Term, float], ...]
     relation: str
     margin: float = 0.0
 
 
-def less(id: str, text: str, paper: str, metric: str, one: str, other: str) -> Claim:
+def less(id: str, text: str, paper: str, metric: str, one: Term, other: Term) -> Claim:
     """The mean of variant `one` lies below that of `other`."""
     return Claim(id, text, paper, metric, ({one: 1.0, other: -1.0},), "less")
 
 
-def greater(id: str, text: str, paper: str, metric: str, one: str, other: str) -> Claim:
+def greater(id: str, text: str, paper: str, metric: str, one: Term, other: Term) -> Claim:
     """The mean of variant `one` lies above that of `other`."""
     return Claim(id, text, paper, metric, ({one: 1.0, other: -1.0},), "greater")
 
 
-def equal(id: str, text: str, paper: str, metric: str, one: str, other: str, margin: float) -> Claim:
+def equal(id: str, text: str, paper: str, metric: str, one: Term, other: Term, margin: float) -> Claim:
     """The means of two variants differ by less than `margin`: an equivalence test, never the lack of a difference."""
     if not margin > 0:
         raise UserError(f"claim {id!r}: margin={margin} is not possible: equal within a margin above 0")
     return Claim(id, text, paper, metric, ({one: 1.0, other: -1.0},), "equal", margin)
 
 
-def increasing(id: str, text: str, paper: str, metric: str, variants: Sequence[str]) -> Claim:
+def increasing(id: str, text: str, paper: str, metric: str, variants: Sequence[Term]) -> Claim:
     """The mean grows from each variant of the list to the next."""
     return Claim(id, text, paper, metric, tuple({b: 1.0, a: -1.0} for a, b in pairwise(variants)), "greater")
 
 
-def decreasing(id: str, text: str, paper: str, metric: str, variants: Sequence[str]) -> Claim:
+def decreasing(id: str, text: str, paper: str, metric: str, variants: Sequence[Term]) -> Claim:
     """The mean falls from each variant of the list to the next."""
     return increasing(id, text, paper, metric, variants)._replace(relation="less")
 
@@ -106,8 +119,9 @@ def _look(claim: Claim, results: Evidence) -> Finding:
     """The estimates and the p-value of a claim; "undecided" until `_decide`."""
     if claim.relation not in RELATIONS:
         raise unknown(f"relation of claim {claim.id!r}", claim.relation, RELATIONS)
-    names = list(dict.fromkeys(variant for contrast in claim.contrasts for variant in contrast))
-    rows = {name: results.row(name) for name in names}
+    terms = dict.fromkeys(term for contrast in claim.contrasts for term in contrast)
+    cells = {term: term if isinstance(term, Cell) else Cell(term, claim.metric) for term in terms}
+    rows = {cell.variant: results.row(cell.variant) for cell in cells.values()}
     absent = [name for name, row in rows.items() if row is None]
     if absent:
         return Finding(claim, "no verdict", (), 1.0, 1.0, None, (f"not run: {', '.join(absent)}",))
@@ -116,7 +130,7 @@ def _look(claim: Claim, results: Evidence) -> Finding:
         for name, row in rows.items()
         if row.diverged + row.failed
     ]
-    values = {name: results.values(row, claim.metric) for name, row in rows.items()}
+    values = {term: results.values(rows[cell.variant], cell.metric) for term, cell in cells.items()}
     seeds = sorted(set.intersection(*(set(known) for known in values.values())))
     left_out = sorted(set().union(*values.values()) - set(seeds))
     if left_out:
@@ -161,15 +175,15 @@ def _bound(claim: Claim, estimate: Estimate) -> float:
     return 0.0 if claim.relation != "equal" else claim.margin if estimate.mean > 0 else -claim.margin
 
 
-def _estimate(contrast: dict[str, float], values: dict[str, dict], seeds: list[int]) -> Estimate | None:
+def _estimate(contrast: dict[Term, float], values: dict[Term, dict], seeds: list[int]) -> Estimate | None:
     if len(seeds) < 2:
         return None
-    # {variant: [S, N] or [S]}
-    arrays = {variant: [np.asarray(values[variant][seed], np.float64) for seed in seeds] for variant in contrast}
+    # {term: [S, N] or [S]}
+    arrays = {term: [np.asarray(values[term][seed], np.float64) for seed in seeds] for term in contrast}
     shapes = {array.shape for each in arrays.values() for array in each}
     if len(shapes) > 1:  # some have outcomes for each example and some don't
-        arrays = {variant: [array.mean() for array in each] for variant, each in arrays.items()}
-    total = sum(weight * np.stack(arrays[variant]) for variant, weight in contrast.items())
+        arrays = {term: [array.mean() for array in each] for term, each in arrays.items()}
+    total = sum(weight * np.stack(arrays[term]) for term, weight in contrast.items())
     return statistics.crossed(total) if total.ndim == 2 else statistics.over_seeds(total)
 
 
@@ -184,7 +198,7 @@ def plain(finding: Finding) -> dict[str, Any]:
         "metric": claim.metric,
         "relation": claim.relation,
         "margin": claim.margin,
-        "contrasts": list(claim.contrasts),
+        "contrasts": [{str(term): weight for term, weight in contrast.items()} for contrast in claim.contrasts],
         "estimate": weakest.mean if weakest else None,
         "ci_low": low,
         "ci_high": high,

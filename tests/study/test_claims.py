@@ -14,8 +14,11 @@ from jaxdl.study.runs import Run
 PAPER = "A paper, Table 1"
 
 
-def study(workdir, outcomes, metric="test_error", lost=(), plain=False):
-    """Results of {variant: values [S, N]}. lost: (variant, seed) that diverged; plain: no values of examples."""
+def study(workdir, outcomes, metric="test_error", lost=(), plain=False, others=None):
+    """Results of {variant: values [S, N]}. lost: (variant, seed) that diverged; plain: no values of examples.
+
+    others: {variant: {metric without values of examples: [S]}}
+    """
     runs = []
     for variant, values in outcomes.items():
         for seed, row in enumerate(np.atleast_2d(values)):
@@ -24,7 +27,9 @@ def study(workdir, outcomes, metric="test_error", lost=(), plain=False):
             folder = folders.run_folder(workdir, run)
             folders.begin(folder, {})
             gone = (variant, seed) in lost
-            folders.finish(folder, {metric: float(row.mean())}, {} if plain else {metric: row}, "at step 3" * gone)
+            own = {name: float(each[seed]) for name, each in (others or {}).get(variant, {}).items()}
+            means = {metric: float(row.mean())} | own
+            folders.finish(folder, means, {} if plain else {metric: row}, "at step 3" * gone)
     return Results(workdir, runs, {}, ("validation_error", "min"))
 
 
@@ -106,6 +111,49 @@ def test_a_difference_of_differences(tmp_path):
     (finding,) = judged(tmp_path, outcomes, gain)
     assert finding.verdict == "holds"
     assert finding.weakest.mean == pytest.approx(np.mean(outcomes["a"] - outcomes["b"] - outcomes["c"] + outcomes["d"]))
+
+
+def test_metrics_of_one_variant_are_compared_seed_by_seed(tmp_path):
+    rng = np.random.default_rng(5)
+    biases = {f"train_bias_{size}": 0.3 / size + 0.02 * rng.standard_normal(6) for size in (1, 2, 4)}
+    made = study(tmp_path, {"one": values(0.1)}, others={"one": biases})
+    terms = ["one", claims.Cell("one", "train_bias_2"), claims.Cell("one", "train_bias_4")]
+    (finding,) = claims.judge([claims.decreasing("x", "falls", PAPER, "train_bias_1", terms)], made)
+    one, two, four = biases.values()
+    references = [scipy.stats.ttest_rel(*pair, alternative="less") for pair in ((two, one), (four, two))]
+    assert [estimate.below(0) for estimate in finding.estimates] == pytest.approx([r.pvalue for r in references])
+    assert [estimate.mean for estimate in finding.estimates] == pytest.approx([np.mean(two - one), np.mean(four - two)])
+    assert finding.p == pytest.approx(2 * max(reference.pvalue for reference in references))
+    assert finding.verdict == "holds" and "seeds alone" in finding.notes[0]
+
+
+def test_a_metric_with_values_of_examples_beside_one_without_is_compared_by_its_mean(tmp_path):
+    errors, train = values(0.3), {"train_error": 0.1 + 0.01 * np.arange(6)}
+    made = study(tmp_path, {"one": errors}, others={"one": train})
+    gap = claims.greater("x", "a gap", PAPER, "test_error", "one", claims.Cell("one", "train_error"))
+    (finding,) = claims.judge([gap], made)
+    reference = scipy.stats.ttest_rel(errors.mean(axis=1), train["train_error"])
+    np.testing.assert_allclose(finding.weakest.interval(), reference.confidence_interval(0.95), rtol=1e-6)
+    assert finding.verdict == "holds" and finding.weakest.examples == 0
+
+
+def test_a_variant_that_is_asked_for_twice_is_named_once(tmp_path):
+    train = {"train_error": np.full(5, 0.1)}
+    made = study(tmp_path, {"one": values(0.3, seeds=5)}, lost=[("one", 1)], others={"one": train})
+    terms = "one", claims.Cell("one", "train_error")
+    gap, absent = (claims.greater(name, "a gap", PAPER, "test_error", *terms) for name in ("x", "y"))
+    absent = absent._replace(contrasts=({"two": 1.0, claims.Cell("two", "train_error"): -1.0},))
+    found, lost = claims.judge([gap, absent], made)
+    assert [note for note in found.notes if "lost" in note] == ["one lost 1 of 5 runs (1 diverged)"]
+    assert lost.notes == ("not run: two",)
+
+
+def test_claims_json_names_a_metric_that_is_not_the_claims(tmp_path):
+    made = study(tmp_path / "study", {"one": values(0.3)}, others={"one": {"train_error": np.full(6, 0.1)}})
+    gap = claims.greater("x", "a gap", PAPER, "test_error", "one", claims.Cell("one", "train_error"))
+    claims.write(tmp_path / "claims.json", claims.judge([gap], made))
+    (written,) = json.loads((tmp_path / "claims.json").read_text())
+    assert written["contrasts"] == [{"one": 1.0, "train_error of one": -1.0}]
 
 
 def test_lost_runs_and_unequal_seeds_are_named_and_only_common_seeds_count(tmp_path):
