@@ -32,8 +32,10 @@ def get_config(preset="default"):
     )  # fmt: skip
     config.batch_size = 32
     config.compare = dict(
-        kinds=("random", "sparse", "denoising"), depths=(1, 2, 3, 4), labels=(10, 50), labelled_depth=2
-    )
+        kinds=("random", "sparse", "denoising"), depths=(1, 2, 3, 4), labels=(10, 50), labelled_depth=2,
+        top=True,  # also train the output layer alone, on each kind's layers at the greatest depth
+        sparsity_batches=(1, 8, 64),  # batch sizes at which the sparsity penalty's estimate is looked at
+    )  # fmt: skip
     config.model = dict(hidden=64, unit="sigmoid", initialisation="glorot_uniform", tied=False, top_k=16)
     config.hyper = dict(
         learning_rate=0.3, weight_decay=0.0, momentum=0.9,
@@ -73,7 +75,7 @@ def get_config(preset="default"):
         config.pretrain.steps, config.steps = 5000, 5500
     if preset == "mnist_stacked":
         config.seeds = 3
-        config.compare = dict(kinds=("random", "sparse"), depths=(2,), labels=(), labelled_depth=2)
+        config.compare.kinds, config.compare.depths, config.compare.labels = ("random", "sparse"), (2,), ()
         config.model.hidden = 200
         config.hyper.sparsity_weight, config.hyper.sparsity_target = 3.0, 0.1
         config.hyper.pretrain_learning_rate = 0.001
@@ -85,12 +87,8 @@ def get_config(preset="default"):
     if preset == "paper":
         config.seeds = 5
         config.batch_size = 20
-        config.compare = dict(
-            kinds=("random", "plain", "sparse", "denoising", "supervised"),
-            depths=(1, 2, 3, 4, 5),
-            labels=(),
-            labelled_depth=2,
-        )
+        config.compare.kinds = ("random", "plain", "sparse", "denoising", "supervised")
+        config.compare.depths, config.compare.labels = (1, 2, 3, 4, 5), ()
         config.model.hidden, config.model.tied, config.model.initialisation = 1000, True, "glorot_sigmoid"
         config.hyper.momentum, config.hyper.pretrain_learning_rate = 0.0, 0.01
         config.optimizer.name = config.pretrain.optimizer.name = "sgd"

@@ -3,11 +3,13 @@
 Deep networks of sigmoid units, fine-tuned with labels from two kinds of starts: random weights, or layers
 that were trained one by one, each on the outputs of the frozen layers below it: as plain, sparse, denoising or
 k-sparse autoencoders without labels, or as supervised one-layer networks. Test error against depth and against
-the number of labels.
+the number of labels; beside fine-tuning, training the output layer alone; and how far the sparsity penalty is off
+when it is estimated from a batch.
 
 Minutes: 2 (digits, 2 CPU cores).
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -30,11 +32,15 @@ KINDS = {
     "supervised": {"start": "supervised"} | NO_CORRUPTION | NO_SPARSITY,
 }
 # What distinguishes two runs only after pretraining: they share their pretrained layers.
-FINE_TUNING = ("depth", "labels", "learning_rate", "weight_decay")
+FINE_TUNING = ("depth", "labels", "top", "learning_rate", "weight_decay")
+BIAS_IMAGES = 4096  # training images, at most, on which the bias of the sparsity penalty is measured
 
 
 def variants(config: Any) -> dict[str, dict[str, Any]]:
-    """kind-DEPTH on all labels, and kind-DEPTH-Nlabels with N labels a class (pretrained on all images)."""
+    """kind-DEPTH on all labels, and kind-DEPTH-Nlabels with N labels a class (pretrained on all images).
+
+    kind-DEPTH-top, of the kinds pretrained without labels at the greatest depth: only the output layer gets labels.
+    """
     compare = config.compare
     for kind in compare.kinds:
         if kind not in KINDS:
@@ -43,6 +49,7 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         "compare.depths": compare.depths,
         "compare.labels": compare.labels,
         "compare.labelled_depth": (compare.labelled_depth,),
+        "compare.sparsity_batches": compare.sparsity_batches,
         "model.hidden": (config.model.hidden,),
     }
     for name, values in counts.items():
@@ -55,13 +62,30 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         for kind in compare.kinds
         for depth in compare.depths
     }
+    # Only these have a setting `top`: it would make others of the runs that never knew it.
+    top = {
+        top_of(f"{kind}-{depth}"): KINDS[kind] | {"depth": depth, "labels": 0, "top": True}
+        for kind in unsupervised(config)
+        for depth in sorted(compare.depths)[-1:]
+        if compare.top
+    }
     depth = compare.labelled_depth
-    return chosen | {
+    return chosen | top | {
         f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
         for labels in compare.labels
         for kind in compare.kinds
         if kind != "supervised"  # its layers need the labels that this part takes away
     }
+
+
+def unsupervised(config: Any) -> list[str]:
+    """The kinds compared whose layers are pretrained without labels."""
+    return [kind for kind in config.compare.kinds if kind not in ("random", "supervised")]
+
+
+def top_of(variant: str) -> str:
+    """The name of the variant that trains only the output layer."""
+    return f"{variant}-top"
 
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
@@ -73,17 +97,22 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
         jaxdl.tasks.check_strengths(hyper | changes, config.model.unit)
     trained, measured, lost = pretrain(config, source, runs, fit)
     depths, labels = runs.setting("depth"), runs.setting("labels")
-    for depth, few in sorted(
-        {*zip(depths.tolist(), labels.tolist(), strict=True)}, key=lambda pair: (pair[1], pair[0])
-    ):
-        chosen = (depths == depth) & (labels == few)
+    tops = np.array(["top" in row.settings for row in runs.rows])
+    for few, depth, top in sorted({*zip(labels.tolist(), depths.tolist(), tops.tolist(), strict=True)}):
+        chosen = (depths == depth) & (labels == few) & (tops == top)
+        group = runs.where(chosen)
         start = {
             "given": (runs.setting("start") != "random").astype(np.float32)[chosen],
             "layers": start_layers(config, source, trained[:depth], chosen, depth),
         }
-        name = f"depth{depth}" + (f"_{few}labels" if few else "")
+        name = f"depth{depth}" + ("_top" if top else "") + (f"_{few}labels" if few else "")
         labelled = source.labelled(few) if few else source
-        done = fine_tune(config, labelled, runs.where(chosen), start, depth, name, lost[chosen], fit)
+        if top:
+            steps = jaxdl.training.duration(config, labelled.steps_per_epoch)
+            fitted = train_top(config, labelled, group, start, depth, name, steps, fit)
+            done = Done(group, fitted.metrics, fitted.outcomes, divergence(name, fitted.diverged, lost[chosen]))
+        else:
+            done = fine_tune(config, labelled, group, start, depth, name, lost[chosen], fit)
         below = {name: values[chosen] for name, values in measured.items()}
         yield done._replace(metrics=done.metrics | below)
 
@@ -94,8 +123,8 @@ def pretrain(
     """The greedy part, from the bottom: each layer's trained parameters, and who takes them over.
 
     Returns for each layer [(whose [R] bool, place of each of those in the parameters, parameters)]; what was
-    measured on the validation split, {"validation_NAME_layerK": [R]}, nan where a run has no such layer; and
-    where runs diverged, [R].
+    measured, {"validation_NAME_layerK": [R], "train_sparsity_bias_batchB": [R]}, nan where a run has no such layer;
+    and where runs diverged, [R].
     """
     depths, starts = runs.setting("depth"), runs.setting("start")
     trained: list[list] = [[] for _ in range(depths.max())]
@@ -114,11 +143,65 @@ def pretrain(
             frozen.append((stack, layer))
             trained[number].append((chosen, place, layer))
             lost[chosen] = divergence(name, fitted.diverged[place], lost[chosen])
-            for metric in ("loss", "squared_error", "activation", "error"):
-                if f"validation_{metric}" in fitted.metrics:
-                    values = measured.setdefault(f"validation_{metric}_layer{number + 1}", np.full(len(runs), np.nan))
-                    values[chosen] = fitted.metrics[f"validation_{metric}"][place]
+            found = {
+                f"validation_{metric}_layer{number + 1}": fitted.metrics[f"validation_{metric}"]
+                for metric in ("loss", "squared_error", "activation", "error")
+                if f"validation_{metric}" in fitted.metrics
+            }
+            if number == 0:
+                found |= sparsity_bias(config, source, stack, layer)
+            for metric, values in found.items():
+                measured.setdefault(metric, np.full(len(runs), np.nan))[chosen] = values[place]
     return trained, measured, lost
+
+
+def sparsity_bias(config: Any, source: Any, stack: Any, layer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By how much a batch overestimates the sparsity penalty of first layers: {"train_sparsity_bias_batchB": [R]}.
+
+    The penalty KL(rho || mean activation of B images), in nats, averaged over disjoint batches, minus that of the
+    mean activation of all these images. The penalty is convex, so the difference is 0 or more (Jensen) and falls as
+    B grows. Measured on at most BIAS_IMAGES training images, for each B on as many as fill its batches; nan where a
+    run has no penalty.
+
+    layer: {"kernel": [R, inputs, H], "bias": [R, H]}
+    """
+    sizes, hyper = config.compare.sparsity_batches, stack.arrays()["hyper"]
+    penalised = np.flatnonzero(hyper["sparsity_weight"] > 0)
+    if not (len(sizes) and len(penalised)):
+        return {}
+    total = len(source.data["train"]["label"])
+    count = min(total, BIAS_IMAGES)
+    if max(sizes) > count:
+        raise jaxdl.errors.UserError(
+            f"compare.sparsity_batches={sizes} is not possible: valid is 1 to {count}, the training images used"
+        )
+    # Shuffled, because images may lie class by class; the same images for all runs.
+    chosen = jaxdl.data.order.index(np.uint32(0), np.uint32(0), np.arange(count, dtype=np.uint32), total)
+    images = source.images(source.data["train"]["image"][chosen]).reshape(count, -1)  # [N, inputs]
+    found = {f"train_sparsity_bias_batch{size}": np.full(len(stack), np.nan) for size in sizes}
+    unit = jaxdl.models.unit(config.model.unit)
+    for run in penalised:
+        code = unit(images @ layer["kernel"][run] + layer["bias"][run][None, :])
+        if config.model.unit == "tanh":
+            code = 0.5 * (1.0 + code)  # what the penalty is about, see jaxdl.tasks.reconstruct
+        code = np.asarray(code)  # [N, H]
+        # [batches, H] for each size
+        means = [code[: count // size * size].reshape(-1, size, code.shape[1]).mean(axis=1) for size in sizes]
+        overall = np.stack([mean.mean(axis=0) for mean in means])  # [sizes, H]
+        # All in one call, so that one program is compiled.
+        penalty = np.asarray(penalties()(np.concatenate([overall, *means]), hyper["sparsity_target"][run]))
+        exact, *estimated = np.split(penalty, np.cumsum([len(sizes), *map(len, means)])[:-1])
+        for values, estimates, value in zip(found.values(), estimated, exact, strict=True):
+            values[run] = estimates.mean() - value
+    return found
+
+
+@functools.cache  # compiled once, for the plan and the training
+def penalties() -> Callable:
+    """(mean activations [M, H], target) -> sparsity penalties [M]."""
+    import jax
+
+    return jax.jit(jax.vmap(jaxdl.tasks.kl_sparsity, (0, None)))
 
 
 def start_layers(
@@ -178,19 +261,15 @@ def first_layer(kind: str) -> str:
     return "hidden_0" if kind == "supervised" else "encoder_0"
 
 
-def fine_tune(
-    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, lost: np.ndarray, fit: Callable
-) -> Done:
-    """Train the whole network with labels. lost: where runs diverged before, [R]."""
+def starting_weights(config: Any, source: Any, depth: int) -> Callable[[dict], dict]:
+    """run -> the parameters where its fine-tuning starts: random ones of its seed, overlaid by what `start` gives."""
     import jax
 
     model = config.model
     shape = source.data["train"]["image"].shape[1:]
     network = jaxdl.models.MLP((model.hidden,) * depth, source.classes, model.unit, model.initialisation)
-    task = jaxdl.tasks.classify(network, shape)
 
     def begin(run: dict) -> dict:
-        """Random weights of the run's seed, overlaid by the layers that were pretrained."""
         key = jax.random.fold_in(jax.random.key(run["seed"]), depth)
         params = network.init(key, np.zeros((1, *shape), np.float32))["params"]
         for number, layer in enumerate(run["start"]["layers"]):
@@ -200,23 +279,45 @@ def fine_tune(
             }
         return params | ({"output": run["start"]["output"]} if "output" in run["start"] else {})
 
-    options = dict(evaluations=config.evaluations, average=config.average, patience=config.patience, select=SELECT)
-    before = {}
+    return begin
+
+
+def train_top(
+    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, steps: int, fit: Callable
+) -> Any:
+    """Train the output layer alone, on the outputs of the frozen layers below it, which are computed once."""
+    begin = starting_weights(config, source, depth)
+    frozen = through(source, lambda run: [begin(run)[f"hidden_{number}"] for number in range(depth)], config.model.unit)
+    softmax = jaxdl.tasks.classify(jaxdl.models.MLP((), source.classes), (config.model.hidden,))
+    optimizer = jaxdl.training.optimizer(config.optimizer, steps)
+    return fit(name, softmax, optimizer, frozen, runs, {"start": start}, steps=steps, **labelled_options(config))
+
+
+def fine_tune(
+    config: Any, source: Any, runs: Any, start: dict, depth: int, name: str, lost: np.ndarray, fit: Callable
+) -> Done:
+    """Train the whole network with labels. lost: where runs diverged before, [R]."""
+    model, before = config.model, {}
     if config.readout.steps or config.readout.epochs:
         # The classifier on frozen features first: "before fine-tuning", and where fine-tuning then starts.
         steps = jaxdl.training.duration(config.readout, source.steps_per_epoch, "readout.")
-        hidden = through(source, lambda run: [begin(run)[f"hidden_{number}"] for number in range(depth)], model.unit)
-        softmax = jaxdl.tasks.classify(jaxdl.models.MLP((), source.classes), (model.hidden,))
-        optimizer = jaxdl.training.optimizer(config.optimizer, steps)
-        readout = fit(f"{name}_readout", softmax, optimizer, hidden, runs, {"start": start}, steps=steps, **options)
+        readout = train_top(config, source, runs, start, depth, f"{name}_readout", steps, fit)
         start = start | {"output": readout.params["output"]}
         before = {"test_error_before": readout.metrics["test_error"]}
         lost = divergence(f"{name}_readout", readout.diverged, lost)
+    begin = starting_weights(config, source, depth)
+    network = jaxdl.models.MLP((model.hidden,) * depth, source.classes, model.unit, model.initialisation)
+    task = jaxdl.tasks.classify(network, source.data["train"]["image"].shape[1:])
+    task = task._replace(init=lambda run, key: (begin(run), {}))
     steps = jaxdl.training.duration(config, source.steps_per_epoch)
     optimizer = jaxdl.training.optimizer(config.optimizer, steps)
-    tuned = task._replace(init=lambda run, key: (begin(run), {}))
-    fitted = fit(name, tuned, optimizer, source, runs, {"start": start}, steps=steps, **options)
+    fitted = fit(name, task, optimizer, source, runs, {"start": start}, steps=steps, **labelled_options(config))
     return Done(runs, fitted.metrics | before, fitted.outcomes, divergence(name, fitted.diverged, lost))
+
+
+def labelled_options(config: Any) -> dict[str, Any]:
+    """What all fits with labels have in common."""
+    return dict(evaluations=config.evaluations, average=config.average, patience=config.patience, select=SELECT)
 
 
 def through(source: Any, layers: Callable[[dict], list[dict]], unit: str) -> Any:
@@ -240,7 +341,7 @@ def claims(config: Any) -> list[Any]:
     """What the papers claim, about the variants that this config compares."""
     claim, compare = jaxdl.study.claims, config.compare
     found = []
-    pretrained = [kind for kind in compare.kinds if kind not in ("random", "supervised")]
+    pretrained = unsupervised(config)
     for kind in pretrained if "random" in compare.kinds else ():
         for depth in (depth for depth in compare.depths if depth >= 4):
             found.append(claim.less(
@@ -260,6 +361,24 @@ def claims(config: Any) -> list[Any]:
                 f"With {depth} layers, denoising autoencoders give a lower test error than plain ones",
                 "Vincent et al. 2010, Table 3", "test_error", f"denoising-{depth}", f"plain-{depth}",
             ))  # fmt: skip
+    for kind in pretrained if compare.top else ():
+        for depth in sorted(compare.depths)[-1:]:
+            found.append(claim.less(
+                f"{kind}-fine-tuning-helps-{depth}",
+                f"With {depth} {kind} layers, fine-tuning all of them lowers the test error more than training the "
+                "output layer alone",
+                "UFLDL exercise on deep networks", "test_error", f"{kind}-{depth}", top_of(f"{kind}-{depth}"),
+            ))  # fmt: skip
+    sparse = next((name for name in variants(config) if name.startswith("sparse-")), None)
+    if sparse and len(compare.sparsity_batches) > 1:
+        sizes = sorted(compare.sparsity_batches)
+        cells = [claim.Cell(sparse, f"train_sparsity_bias_batch{size}") for size in sizes]
+        found.append(claim.decreasing(
+            "sparsity-needs-batches",
+            f"The fewer images a batch has, the more it overestimates the sparsity penalty: "
+            f"{', '.join(map(str, sizes))} images, first layer",
+            "the lectures", cells[0].metric, cells,
+        ))  # fmt: skip
     for few, more in pairwise(sorted(compare.labels)):
         for kind in pretrained if "random" in compare.kinds else ():
             one, other = (f"-{compare.labelled_depth}-{labels}labels" for labels in (few, more))
@@ -318,6 +437,14 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         if layers:
             label = {"squared_error": "squared error of the reconstruction", "activation": "mean activation"}[name]
             drawn[f"{name}_by_layer"] = draw.bands(layers, "layer", f"validation {label}", whole=True, reference=target)
+    biases = {kind: bias_by_batch(config, row) for kind, row in kinds.items()}
+    biases = {kind: lines for kind, lines in biases.items() if lines[0]}
+    if biases:
+        count = min(BIAS_IMAGES, len(source.data["train"]["label"]))
+        title = f"sparsity penalty of the first layer, {count:,} training images"
+        drawn["sparsity_bias_by_batch"] = draw.bands(
+            biases, "images a batch", "overestimate, nats", whole=True, logarithmic=True, title=title
+        )
     return drawn | layer_pictures(config, source, results, fit)
 
 
@@ -325,6 +452,13 @@ def by_layer(row: Any, metric: str) -> tuple[list[int], list[np.ndarray]]:
     """(layers, values of each seed) of a metric that each pretrained layer of a variant has."""
     names = {number: f"{metric}_layer{number}" for number in range(1, 1 + len(row.metrics))}
     known = {number: row.metrics[name] for number, name in names.items() if name in row.metrics}
+    return list(known), list(known.values())
+
+
+def bias_by_batch(config: Any, row: Any) -> tuple[list[int], list[np.ndarray]]:
+    """(batch sizes, values of each seed) of the bias of the sparsity penalty; empty where there is no penalty."""
+    names = {size: f"train_sparsity_bias_batch{size}" for size in sorted(config.compare.sparsity_batches)}
+    known = {size: row.metrics[name] for size, name in names.items() if name in row.metrics}
     return list(known), list(known.values())
 
 

@@ -31,6 +31,7 @@ TINY = (
     "--config.compare.kinds=('random', 'denoising')",
     "--config.compare.depths=(2,)",
     "--config.compare.labels=()",
+    "--config.compare.top=false",
 )
 EVERY_CALL = "--config.runtime.checkpoint_seconds=0"
 

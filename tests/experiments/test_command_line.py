@@ -102,6 +102,8 @@ def test_a_value_that_is_not_possible(options, bad, nearest, tmp_path):
         ({"compare.kinds": ()}, "no variant", ""),
         ({"compare.depths": (0, 1)}, "compare.depths=(0, 1)", ""),
         ({"compare.labels": (1000,)}, "1000 labels a class", ""),
+        ({"compare.sparsity_batches": (0, 8)}, "compare.sparsity_batches=(0, 8)", ""),
+        ({"compare.sparsity_batches": (8, 1201)}, "compare.sparsity_batches=(8, 1201)", ""),
         ({"compare.labels": (1,)}, "batch_size=32", ""),
         ({"pretrain.steps": 0}, "pretrain.steps=0 and pretrain.epochs=0.0", ""),
         ({"tune.learning_rate": ()}, "tune.learning_rate=()", ""),
@@ -169,12 +171,12 @@ def test_a_dry_run_trains_nothing_and_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
     lines = done.out.splitlines()
     assert max(map(len, lines)) <= 100
-    # 3 kinds at 4 depths and with 2 numbers of labels; 4 learning rates, 10 seeds
-    assert f"{18 * 4 * 10} runs of 18 variants" in lines[0]
+    # 3 kinds at 4 depths and with 2 numbers of labels, the top of 2 kinds; 4 learning rates, 10 seeds
+    assert f"{20 * 4 * 10} runs of 20 variants" in lines[0]
     rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 6}
     assert rows["autoencoder_layer1"][:4] == ["20", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
     assert rows["depth4"][:4] == ["120", "3,000", f"{4 * (64 * 64 + 64) + 650:,}", "1"]
-    assert len(rows) == 1 + 4 + 4 + 2
+    assert len(rows) == 1 + 4 + 4 + 1 + 2
 
 
 def test_a_dry_run_of_a_subset(tmp_path):

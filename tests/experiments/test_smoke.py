@@ -13,10 +13,11 @@ EXPECTED = {
     "greedy_smoke": (
         [
             *("random-1", "random-2", "sparse-1", "sparse-2", "denoising-1", "denoising-2"),
+            *("sparse-2-top", "denoising-2-top"),
             *("random-2-10labels", "sparse-2-10labels", "denoising-2-10labels"),
         ],
-        9 * 2 * 2,
-        ["autoencoder_layer1", "autoencoder_layer2", "depth1", "depth2", "depth2_10labels"],
+        11 * 2 * 2,
+        ["autoencoder_layer1", "autoencoder_layer2", "depth1", "depth2", "depth2_top", "depth2_10labels"],
         397,
     ),
     "deep_smoke": (["pca", "random", "pretrained"], 3 * 2, ["layer1", "layer2", "layer3", "deep"], 397),
@@ -132,10 +133,10 @@ def test_pretraining_is_shared_by_the_runs_that_differ_only_later(greedy_smoke):
             if own:
                 curves.setdefault((layer, path.parent.name), []).append(own)
     assert {key: len(each) for key, each in curves.items()} == {
-        ("autoencoder_layer1", "seed=0"): 6,
-        ("autoencoder_layer1", "seed=1"): 6,
-        ("autoencoder_layer2", "seed=0"): 4,
-        ("autoencoder_layer2", "seed=1"): 4,
+        ("autoencoder_layer1", "seed=0"): 8,
+        ("autoencoder_layer1", "seed=1"): 8,
+        ("autoencoder_layer2", "seed=0"): 6,
+        ("autoencoder_layer2", "seed=1"): 6,
     }
     assert all(each == others[0] for others in curves.values() for each in others)
     assert curves["autoencoder_layer1", "seed=0"][0] != curves["autoencoder_layer1", "seed=1"][0]
