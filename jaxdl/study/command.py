@@ -36,7 +36,7 @@ usage: python -m experiments.{name} [options]
   --on_failure=stop        the first program that fails ends the launch; default: continue
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
-  --figure=NAME            write one figure alone, with --format=pdf|svg|png and --style=paper|slides
+  --figure=NAME            write one figure alone: --format=pdf|svg|png --style=paper|slides
   --list                   dry run: runs, parameters, steps, programs, chunks, time
 
 presets   {presets}
@@ -107,7 +107,7 @@ class Study:
         command = command_line.spelled(self.name, values, self._recipe(), place, only, texts)
         asked = launch.Asked(values, place, only, texts, command)
         with Requests().listening() as requests:
-            return run.execute(launch.prepare(self, asked, requests), stop_on_failure)[0]
+            return run.execute(launch.check(launch.prepare(self, asked, requests)), stop_on_failure)[0]
 
     def load(self, workdir: str | Path = "") -> "Finished":
         """What the last launch in a workdir found, without training. UserError where there is none of this study."""
@@ -202,7 +202,7 @@ class Study:
 
         command = f"python -m experiments.{self.name} {shlex.join(sys.argv[1:])}".strip()
         asked = launching.Asked(values, Path(options.workdir), options.only, tuple(options.sweep), command)
-        launch = launching.prepare(self, asked, requests)
+        launch = launching.check(launching.prepare(self, asked, requests))
         if options.list:
             terminal.print_plan(launch)
         elif options.figure:

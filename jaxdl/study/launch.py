@@ -95,7 +95,7 @@ class Launch:
 
 
 def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
-    """Start the devices, load the data, resolve the runs. UserError for what is not possible, before any training."""
+    """Start the devices, load the data, resolve the runs. UserError for what is not possible."""
     values, read = asked.values, set()
     config = Config(values, read=read)
     training.devices.start(config.runtime.device)
@@ -128,8 +128,13 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
             resolved | {"seed": run.seed, "normalisation": source.normalisation.plain()} for run, resolved in found
         ]
     launch.places = [folders.run_folder(asked.workdir, run) for run in launch.rows]
-    launch.plans = plan(launch, np.full(len(launch.rows), True))  # what a study finds wrong with a config, it says here
-    unread = config.unread() if not asked.only else []  # a subset of the variants may not need all keys
+    return launch
+
+
+def check(launch: Launch) -> Launch:
+    """The launch with the plan of all its fits. UserError for what a study finds wrong with its config, or ignores."""
+    launch.plans = plan(launch, np.full(len(launch.rows), True))
+    unread = launch.config.unread() if not launch.asked.only else []  # a subset of the variants may not need all keys
     if unread:
         raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
     return launch

@@ -45,7 +45,7 @@ class Launch(NamedTuple):
     seconds: float
 
 
-def start(*words: str, limit: int = 0, **changes: str) -> subprocess.Popen:
+def start(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> subprocess.Popen:
     """`python -m WORDS...` from the checkout, on the real devices. limit: bytes that a file may have, 0 for any."""
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PYTHONWARNINGS")}
     command = [sys.executable, "-m", *words]
@@ -54,7 +54,7 @@ def start(*words: str, limit: int = 0, **changes: str) -> subprocess.Popen:
         command = [sys.executable, "-c", code + "os.execv(sys.argv[1], sys.argv[1:])", *command]
     environment = kept | {"JAX_PLATFORMS": "cpu"} | STRICT | changes
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -69,10 +69,10 @@ def end(process: subprocess.Popen, since: float, timeout: float = 200) -> Launch
     return Launch(process.returncode, out, err, time.monotonic() - since)
 
 
-def launch(*words: str, limit: int = 0, **changes: str) -> Launch:
+def launch(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> Launch:
     """`python -m WORDS...`, to its end."""
     since = time.monotonic()
-    return end(start(*words, limit=limit, **changes), since)
+    return end(start(*words, limit=limit, cwd=cwd, **changes), since)
 
 
 def interrupt(

@@ -8,7 +8,7 @@ import pytest
 from launching import ROOT, TINY, launch
 
 from jaxdl.errors import UserError
-from jaxdl.study.run import run_study
+from jaxdl.study.launch import Asked, check, prepare
 from jaxdl.training.stopping import Requests
 
 STUDIES = ("greedy_pretraining", "deep_autoencoder")
@@ -128,7 +128,7 @@ def test_a_config_that_is_not_possible(changes, bad, nearest, tmp_path):
             place = place[part]
         place[name] = value
     with pytest.raises(UserError) as caught:
-        run_study(study, values, tmp_path / "new", "", "train", "the command", Requests())
+        check(prepare(study, Asked(values, tmp_path / "new", "", (), "the command"), Requests()))
     assert "\n" not in str(caught.value)
     assert_complaint(str(caught.value), bad, nearest)
     assert list(tmp_path.iterdir()) == []
@@ -173,7 +173,7 @@ def test_a_dry_run_trains_nothing_and_makes_no_folder(tmp_path):
     assert max(map(len, lines)) <= 100
     # 3 kinds at 4 depths and with 2 numbers of labels, the top of 2 kinds; 4 learning rates, 10 seeds
     assert f"{20 * 4 * 10} runs of 20 variants" in lines[0]
-    rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 6}
+    rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 8 and row[-1] == "-"}
     assert rows["autoencoder_layer1"][:4] == ["20", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
     assert rows["depth4"][:4] == ["120", "3,000", f"{4 * (64 * 64 + 64) + 650:,}", "1"]
     assert len(rows) == 1 + 4 + 4 + 1 + 2
@@ -220,7 +220,7 @@ def test_help_needs_no_jax_and_less_than_a_second(name):
     out, seconds = quick(f"experiments.{name}", "--help")
     assert seconds < 1
     assert max(map(len, out.splitlines())) <= 100
-    for option in ("--config", "--workdir", "--seeds", "--only", "--strategy", "--device", "--list"):
+    for option in ("--config", "--workdir", "--seeds", "--only", "--strategy", "--device", "--list", "--sweep", "--workers"):
         assert f"  {option}" in out
     for preset in ("smoke", "mnist", "paper"):
         assert re.search(rf"presets.*\b{preset}\b", out)

@@ -14,12 +14,9 @@ from jaxdl.data import Rows, Source, normalisation, order
 from jaxdl.errors import UserError
 from jaxdl.study import Config, Runs
 from jaxdl.study.claims import Cell
-from jaxdl.study.command_line import CHECKOUT, load_config
 from jaxdl.study.runs import Run
 
-CONFIGS = {
-    name: load_config(CHECKOUT / "configs" / f"{name}.py") for name in ("greedy_pretraining", "deep_autoencoder")
-}
+CONFIGS = {name: importlib.import_module(f"configs.{name}") for name in ("greedy_pretraining", "deep_autoencoder")}
 PRESETS = [(name, preset) for name, module in CONFIGS.items() for preset in module.PRESETS]
 
 
@@ -47,7 +44,7 @@ def stack_of(*strengths):
     names = ("sparsity_weight", "sparsity_target", "masking", "gaussian", "salt_pepper")
     hypers = [dict(zip(names, (*both, 0.0, 0.0, 0.0), strict=True)) for both in strengths]
     runs = Runs(
-        [Run("sparse", seed, {}, hyper, "") for seed, hyper in enumerate(hypers)], [[n] for n in range(len(hypers))]
+        [Run("sparse", seed, {}, hyper, "", {}) for seed, hyper in enumerate(hypers)], [[n] for n in range(len(hypers))]
     )
     random = np.random.default_rng(4)
     kernel = 2 * random.standard_normal((len(runs), 9, 5)).astype(np.float32)
@@ -165,7 +162,7 @@ def fits_of(config, variants):
     for variant in variants:
         changes = {key.removeprefix("hyper."): v for key, v in labels[variant].items() if key.startswith("hyper.")}
         own = {key: v for key, v in labels[variant].items() if not key.startswith("hyper.")}
-        rows.append(Run(variant, 0, own, hyper | changes, ""))
+        rows.append(Run(variant, 0, own, hyper | changes, "", {}))
     source = source_of(64)
     done = list(greedy.train(config, source, Runs(rows, [[n] for n in range(len(rows))]), fit))
     return seen, done

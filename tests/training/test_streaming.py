@@ -61,9 +61,7 @@ def test_a_batch_split_over_devices_has_the_same_bits(bench, source, same):
     runs = bench.make_runs([1, 2], **bench.HYPER)
     expected = bench.fit(bench.noisy, runs, 9, source=source, place="device", devices=8, strategy="pmap")
     streaming_too = streamed(source)
-    same(
-        bench.fit(bench.noisy, runs, 9, source=streaming_too, place="host", devices=8, strategy="pmap"), expected
-    )
+    same(bench.fit(bench.noisy, runs, 9, source=streaming_too, place="host", devices=8, strategy="pmap"), expected)
 
 
 def test_labelled_subsets_have_the_same_bits(bench, source, same):
