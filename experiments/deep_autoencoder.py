@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import jaxdl
-from experiments.greedy_pretraining import FINE_TUNING, inputs, through
-from jaxdl.study import Done, Study, divergence
+from experiments.greedy_pretraining import FINE_TUNING, inputs, through, time_of
+from jaxdl.study import Done, Published, Study, divergence
 
 NO_PRETRAINING = {"hyper.masking": 0.0, "hyper.pretrain_learning_rate": 0.0}
 
@@ -148,6 +148,34 @@ def flat(source: Any, split: str) -> np.ndarray:
     return images.reshape(len(images), -1)
 
 
+def published(config: Any) -> list[Published]:
+    """The paper's squared errors per test image of MNIST, with codes of 30 numbers."""
+    paper, widths = "Hinton & Salakhutdinov 2006, Figure 2", config.model.widths
+    if config.data.name != "mnist" or config.data.normalise != "unit" or widths[-1] != 30:
+        return []
+    numbers = [Published("pca", "test_squared_error", 13.87, None, 0, paper, True)]
+    if len(widths) == 4:
+        numbers.append(Published("pretrained", "test_squared_error", 3.00, None, 0, paper, True))
+    return numbers
+
+
+def differs(config: Any) -> list[str]:
+    """In what the recipe differs from the paper's, as its authors' code has it."""
+    data, batch, rule = config.data, config.batch_size, config.optimizer.name
+    widths, images = "-".join(map(str, config.model.widths)), data.train or 60_000 - data.validation
+    before, after = time_of(config.pretrain), time_of(config)
+    checks = [
+        (data.name != "mnist", f"The data are {data.name} instead of MNIST."),
+        (data.name == "mnist", f"Trained on {images:,} images instead of 60,000."),
+        (widths != "1000-500-250-30", f"The encoder's layers are {widths} instead of 1000-500-250-30."),
+        (True, "Layers are pretrained as denoising autoencoders instead of restricted Boltzmann machines."),
+        (before != "50 epochs", f"Layers are pretrained for {before} instead of 50 epochs."),
+        (True, f"Fine-tuned with {rule} on batches of {batch} instead of conjugate gradients on batches of 1,000."),
+        (after != "200 epochs", f"Fine-tuning takes {after} instead of 200 epochs."),
+    ]
+    return [sentence for differs, sentence in checks if differs]
+
+
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """Reconstructions of test images by each variant (seed 0), and learning curves."""
     import jax
@@ -184,6 +212,8 @@ study = Study(
     doc=__doc__,
     variants=variants,
     train=train,
+    published=published,
+    differs=differs,
     figures=figures,
     select=SELECT,
     columns=("test_squared_error", "train_squared_error", "validation_squared_error"),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import jaxdl
-from jaxdl.study import Done, Study, divergence
+from jaxdl.study import Done, Published, Study, divergence
 
 # What each kind of start trains, and which penalties and corruptions it leaves out.
 NO_CORRUPTION = {"hyper.masking": 0.0, "hyper.gaussian": 0.0, "hyper.salt_pepper": 0.0}
@@ -388,6 +388,58 @@ def claims(config: Any) -> list[Any]:
     return found
 
 
+def published(config: Any) -> list[Published]:
+    """The papers' test errors on MNIST."""
+    if config.data.name != "mnist":
+        return []
+    hyper, readout = config.hyper, config.readout
+    table, exercise = "Vincent et al. 2010, Table 3", "UFLDL exercise on deep networks"
+    numbers = [Published("plain-3", "test_error", 0.0140, None, 0, f"{table}, SAE-3", True)]
+    if (hyper.masking, hyper.gaussian, hyper.salt_pepper) == (0.25, 0, 0):
+        numbers.append(Published("denoising-3", "test_error", 0.0128, None, 0, f"{table}, SDAE-3", True))
+    if config.model.hidden == 200 and (readout.steps or readout.epochs):
+        numbers.append(Published("sparse-2", "test_error_before", 0.123, None, 0, exercise, True))
+        numbers.append(Published("sparse-2", "test_error", 0.024, None, 0, exercise, True))
+    return [number for number in numbers if number.variant in variants(config)]
+
+
+def differs(config: Any) -> list[str]:
+    """In what the recipe differs from the papers'.
+
+    Two recipes are known in full: the UFLDL exercise (sparse, 784-200-200-10, L-BFGS on all 60,000 images), and for
+    denoising autoencoders the SdA tutorial of Vincent et al.'s laboratory (784-1000-1000-1000-10, tied weights, plain
+    gradient descent on one image at a time, 15 epochs a layer, then 36 epochs).
+    """
+    model, data, pretraining = config.model, config.data, config.pretrain
+    sparse, denoising = (kind in config.compare.kinds for kind in ("sparse", "denoising"))
+    rules = " and ".join(sorted({pretraining.optimizer.name, config.optimizer.name}))
+    before, after, masking = time_of(pretraining), time_of(config), config.hyper.masking
+    images = data.train or 60_000 - data.validation
+    exercise, tutorial = "(UFLDL exercise)", "(SdA tutorial)"
+    checks = [
+        (data.name != "mnist", f"The data are {data.name} instead of MNIST."),
+        (sparse and data.name == "mnist", f"Trained on {images:,} images instead of 60,000 {exercise}."),
+        (model.unit != "sigmoid", f"Units are {model.unit} instead of sigmoid."),
+        (
+            model.hidden not in (200, 1000),
+            f"Layers have {model.hidden:,} units instead of 200 {exercise} or 1,000 {tutorial}.",
+        ),
+        (denoising and not model.tied, f"Encoder and decoder have two matrices instead of tied ones {tutorial}."),
+        (denoising and masking != 0.25, f"Masking sets {masking:.0%} of the values to 0 instead of 25% (Table 3)."),
+        (sparse and rules != "lbfgs", f"Trained with {rules} instead of L-BFGS {exercise}."),
+        (denoising and rules != "sgd", f"Trained with {rules} instead of plain gradient descent {tutorial}."),
+        (denoising and config.batch_size != 1, f"Batches have {config.batch_size} images instead of 1 {tutorial}."),
+        (denoising and before != "15 epochs", f"Layers are pretrained for {before} instead of 15 epochs {tutorial}."),
+        (denoising and after != "36 epochs", f"Fine-tuning takes {after} instead of 36 epochs {tutorial}."),
+    ]
+    return [sentence for differs, sentence in checks if differs]
+
+
+def time_of(section: Any) -> str:
+    """ "1,500 steps" or "15 epochs": for how long a section of the config trains."""
+    return f"{section.steps:,} steps" if section.steps else f"{section.epochs:g} epochs"
+
+
 def notes(config: Any) -> list[str]:
     """What a reader of the table must know."""
     lines = []
@@ -498,6 +550,8 @@ study = Study(
     variants=variants,
     train=train,
     claims=claims,
+    published=published,
+    differs=differs,
     figures=figures,
     select=SELECT,
     notes=notes,

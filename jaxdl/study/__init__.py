@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "command": ["Study"],
         "config": ["Config"],
+        "published": ["Published"],
         "results": ["Results"],
         "runs": ["Done", "Runs", "divergence"],
     },

@@ -1,21 +1,22 @@
-"""Numbers that papers published, beside which ours stand."""
+"""Numbers that papers print, as data: they stand beside the variants that repeat them."""
 
 from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """One published number.
+    """A paper's number for what a variant does: the same data, kind of method and depth.
 
-    variant, metric: of ours, where it stands beside; value: in the metric's own units, an error as a fraction
-    spread: what the paper gives after ±, None where it gives nothing; runs: that it is the mean of, 0 where not said
-    source: the paper with its table or figure
-    verified: whether the number was checked against the paper or a text that quotes its table
+    value: in the metric's own units, errors as fractions
+    spread: what stands after the paper's ±, in the same units; None where there is none
+    runs: of how many runs the value is the mean; 0 where the paper does not say
+    source: the paper, with its table, figure or exercise
+    verified: checked in the source, or in a text that quotes it; otherwise it is from memory
     """
 
     variant: str
     metric: str
     value: float
+    spread: float | None
+    runs: int
     source: str
-    spread: float | None = None
-    runs: int = 0
-    verified: bool = True
+    verified: bool

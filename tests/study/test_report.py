@@ -169,8 +169,8 @@ def test_columns_that_no_variant_has_are_left_out(results):
 def test_published_numbers_stand_beside_ours_with_the_difference_and_their_source(results, capsys):
     ours = 100 * results.row("random-2").metrics["test_error"].mean()
     theirs = [
-        Published("random-2", "test_error", 0.016, "A paper, Table 3", spread=0.001, runs=5),
-        Published("lost-1", "test_error", 0.02, "A letter", verified=False),
+        Published("random-2", "test_error", 0.016, 0.001, 5, "A paper, Table 3", True),
+        Published("lost-1", "test_error", 0.02, None, 0, "A letter", False),
     ]
     table = report.main_table(results, COLUMNS, theirs)
     place = table.header.index("published test error %")
