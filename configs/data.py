@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs import sections
 from jaxdl.errors import unknown
 
 PRESETS = ("default",)
@@ -11,8 +12,5 @@ def get_config(preset="default"):
     if (preset or "default") not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
-    config.data = dict(
-        name="", dir="", train=0, validation=0, order="seed", normalise="unit",
-        pictures=dict(size=28, colour=False), csv=dict(label="label"),
-    )  # fmt: skip
+    config.data = sections.data("", train=0, validation=0)
     return config

@@ -13,6 +13,7 @@ paper       MNIST     784-1000-500-250-30; for an accelerator
 
 from ml_collections import ConfigDict
 
+from configs import sections
 from jaxdl.errors import unknown
 
 PRESETS = ("default", "smoke", "mnist", "paper")
@@ -24,10 +25,7 @@ def get_config(preset="default"):
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
     config.seeds = 10
-    config.data = dict(
-        name="digits", dir="", train=1200, validation=200, order="seed", normalise="unit",
-        pictures=dict(size=28, colour=False), csv=dict(label="label"),
-    )  # fmt: skip
+    config.data = sections.data("digits", train=1200, validation=200)
     config.batch_size = 40
     config.model = dict(widths=(100, 50, 25, 8), initialisation="glorot_uniform")
     config.hyper = dict(
@@ -37,17 +35,11 @@ def get_config(preset="default"):
     config.tune = dict(learning_rate=(0.01, 0.03, 0.1, 0.3))
     config.pretrain = dict(steps=1500, epochs=0.0)
     config.steps, config.epochs = 4000, 0.0
-    config.optimizer = dict(
-        name="momentum", schedule="constant", warmup=0.0, milestones=(0.5, 0.75), decay=0.1, clip_norm=0.0,
-        weight_decay="kernel=1,bias=0", learning_rate_multipliers=".*=1",
-    )  # fmt: skip
+    config.optimizer = sections.optimizer()
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
-    config.sweeps = dict()
-    config.runtime = dict(
-        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
-        device_gigabytes=2.0, workers=0,
-    )
+    config.sweeps = dict(code=("model.widths=(100,50,25,4),(100,50,25,8),(100,50,25,16)",))
+    config.runtime = sections.runtime()
     if preset == "smoke":
         config.seeds = 2
         config.model.widths = (16, 8, 4)

@@ -15,6 +15,7 @@ paper            MNIST     1000 units a layer, depths 1-5, tied weights, plain S
 
 from ml_collections import ConfigDict
 
+from configs import sections
 from jaxdl.errors import unknown
 
 PRESETS = ("default", "smoke", "full", "mnist", "mnist_stacked", "paper")
@@ -26,10 +27,7 @@ def get_config(preset="default"):
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
     config.seeds = 10
-    config.data = dict(
-        name="digits", dir="", train=1200, validation=200, order="seed", normalise="unit",
-        pictures=dict(size=28, colour=False), csv=dict(label="label"),
-    )  # fmt: skip
+    config.data = sections.data("digits", train=1200, validation=200)
     config.batch_size = 32
     config.compare = dict(
         kinds=("random", "sparse", "denoising"), depths=(1, 2, 3, 4), labels=(10, 50), labelled_depth=2,
@@ -43,17 +41,14 @@ def get_config(preset="default"):
         sparsity_weight=0.1, sparsity_target=0.1, masking=0.25, gaussian=0.0, salt_pepper=0.0,
     )  # fmt: skip
     config.tune = dict(learning_rate=(0.1, 0.3, 1.0, 3.0))
-    config.pretrain = dict(steps=1500, epochs=0.0, objective="cross_entropy", optimizer=optimizer())
+    config.pretrain = dict(steps=1500, epochs=0.0, objective="cross_entropy", optimizer=sections.optimizer())
     config.readout = dict(steps=0, epochs=0.0)  # train the output layer alone before fine-tuning; 0 and 0: don't
     config.steps, config.epochs = 3000, 0.0  # of fine-tuning
-    config.optimizer = optimizer()
+    config.optimizer = sections.optimizer()
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
-    config.sweeps = dict()
-    config.runtime = dict(
-        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
-        device_gigabytes=2.0, workers=0,
-    )
+    config.sweeps = dict(size=("model.hidden=32,64,128",), corruption=("hyper.masking=0.1,0.25,0.5",))
+    config.runtime = sections.runtime()
     if preset == "smoke":
         config.seeds = 2
         config.compare.depths, config.compare.labels = (1, 2), (10,)
@@ -97,10 +92,3 @@ def get_config(preset="default"):
         config.steps, config.epochs, config.patience = 0, 50.0, 5
         config.evaluations = 50
     return config
-
-
-def optimizer():
-    return dict(
-        name="momentum", schedule="constant", warmup=0.0, milestones=(0.5, 0.75), decay=0.1, clip_norm=0.0,
-        weight_decay="kernel=1,bias=0", learning_rate_multipliers=".*=1",
-    )  # fmt: skip

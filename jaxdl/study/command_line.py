@@ -137,7 +137,8 @@ def load_config(path: Path, known: Path | None = None) -> Any:
     """
     if not path.is_file():
         folder = known or path.parent
-        raise unknown("config file", path, sorted(f"{folder.name}/{each.name}" for each in folder.glob("*.py")))
+        recipes = [each for each in folder.glob("*.py") if "def get_config" in each.read_text()]
+        raise unknown("config file", path, sorted(f"{folder.name}/{each.name}" for each in recipes))
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

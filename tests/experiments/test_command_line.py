@@ -232,3 +232,12 @@ def test_a_reader_that_goes_away_is_no_error(option):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_only_recipes_are_offered_as_configs():
+    from jaxdl.study.command_line import load_config
+
+    with pytest.raises(UserError) as caught:
+        load_config(ROOT / "configs" / "nope.py")
+    valid = str(caught.value).split("valid: ")[1].split(", ")
+    assert valid == ["configs/data.py", "configs/deep_autoencoder.py", "configs/greedy_pretraining.py"]

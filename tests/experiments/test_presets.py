@@ -26,8 +26,9 @@ def config_module(name):
     return module
 
 
-CONFIGS = {  # of the studies; `data` only looks at data
-    path.stem: config_module(path.stem) for path in sorted((ROOT / "configs").glob("*.py")) if path.stem != "data"
+NO_STUDY = ("__init__", "data", "sections")  # `data` only looks at data
+CONFIGS = {
+    path.stem: config_module(path.stem) for path in sorted((ROOT / "configs").glob("*.py")) if path.stem not in NO_STUDY
 }
 PRESETS = [(name, preset) for name, module in CONFIGS.items() for preset in module.PRESETS]
 every_preset = pytest.mark.parametrize(("name", "preset"), PRESETS, ids=map("-".join, PRESETS))

@@ -1,0 +1,1 @@
+"""One recipe a study. `sections` holds what recipes have in common."""
