@@ -204,8 +204,8 @@ def notes(results: Results, columns: Sequence[str], published: Sequence[Publishe
 def _beyond(grid: Sequence[Any], best: set[Any]) -> set[Any]:
     """What to try beyond the ends of a grid of numbers that were best."""
     whole = all(isinstance(value, int) for value in grid)
-    further = {min(grid) // 2 if whole else min(grid) / 3} if min(grid) in best else set()
-    further |= {max(grid) * (2 if whole else 3)} if max(grid) in best else set()
+    further = {min(grid) // 2 if whole else float(f"{min(grid) / 3:.2g}")} if min(grid) in best else set()
+    further |= {max(grid) * 2 if whole else float(f"{max(grid) * 3:.2g}")} if max(grid) in best else set()
     return {value for value in further if value > 0}
 
 

@@ -14,14 +14,14 @@ from jaxdl.errors import UserError, unknown
 from jaxdl.study.config import NOT_HASHED, flatten
 
 
-def grids(texts: Sequence[str], values: dict[str, Any], named: dict[str, Sequence[str]]) -> dict[str, tuple]:
+def grids(texts: Sequence[str], values: dict[str, Any], named: dict[str, Any]) -> dict[str, tuple]:
     """{dotted key: values} of some --sweep texts.
 
     values: the config, nested; a grid gets the types that it has. named: {name of a sweep: what it stands for}
     """
     found: dict[str, tuple] = {}
     keys = {key: value for key, value in flatten(values).items() if not _outside(key)}
-    for text in _spelled(texts, named):
+    for text in spelled(texts, named):
         key, _, rest = text.partition("=")
         if key.startswith("tune."):
             raise UserError(f"--sweep={text}: write hyper.{key.removeprefix('tune.')}=..., which replaces tune's grid")
@@ -33,6 +33,19 @@ def grids(texts: Sequence[str], values: dict[str, Any], named: dict[str, Sequenc
             raise UserError(f"--sweep={text}: {key} is swept twice; give all its values at once")
         found[key] = _typed(key, rest, keys[key])
     return found
+
+
+def spelled(texts: Sequence[str], named: dict[str, Any]) -> list[str]:
+    """The KEY=VALUES of all texts, names of sweeps replaced by what they stand for."""
+    spelled: list[str] = []
+    for text in texts:
+        if "=" in text:
+            spelled.append(text)
+        elif text in named:
+            spelled += [named[text]] if isinstance(named[text], str) else named[text]
+        else:
+            raise unknown("sweep", text, ["KEY=VALUE,...", *named])
+    return spelled
 
 
 def points(grids: dict[str, tuple]) -> list[dict[str, Any]]:
@@ -53,26 +66,13 @@ def at(values: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in a sweep and shown in a table."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as it is written in a sweep and shown in a table: short, and always this very value."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def named(point: dict[str, Any]) -> str:
     """A point in words: "model.hidden=32, batch_size=16"."""
     return ", ".join(f"{key}={shown(value)}" for key, value in point.items())
-
-
-def _spelled(texts: Sequence[str], named: dict[str, Sequence[str]]) -> list[str]:
-    """The KEY=VALUES of all texts, names of sweeps replaced by what they stand for."""
-    spelled: list[str] = []
-    for text in texts:
-        if "=" in text:
-            spelled.append(text)
-        elif text in named:
-            spelled += named[text]
-        else:
-            raise unknown("sweep", text, ["KEY=VALUE,...", *named])
-    return spelled
 
 
 def _outside(key: str) -> bool:
@@ -87,16 +87,32 @@ def _beside(key: str, keys: dict[str, Any]) -> list[str]:
 
 def _typed(key: str, text: str, like: Any) -> tuple:
     """The values of a grid, of the type of the config's own value."""
-    try:
-        parts = ast.literal_eval(f"[{text}]")
-    except (ValueError, SyntaxError):  # names, which need no quotes
-        parts = [part.strip() for part in text.split(",")]
-    values = tuple(_value(key, part, like) for part in parts)
-    if not values or "" in parts:
+    parts = _parts(text, type(like))
+    if not parts or "" in parts:
         raise UserError(f"--sweep={key}={text} is not possible: a grid is one or more values, as in {key}=A,B")
-    if len(set(values)) < len(values):
+    values = tuple(_value(key, part, like) for part in parts)
+    if len(set(map(repr, values))) < len(values):
         raise UserError(f"--sweep={key}={text} is not possible: a value stands there twice")
     return values
+
+
+def _parts(text: str, kind: type) -> list[Any]:
+    """What stands between the commas: Python's values, and names, which need no quotes."""
+    parts = _literal(f"[{text}]")
+    if isinstance(parts, str) or (kind is str and not all(isinstance(part, str) for part in parts)):
+        texts = [part.strip() for part in text.split(",")]
+        parts = [_literal(part) for part in texts]
+        if kind is str:
+            return [part if isinstance(part, str) else own for part, own in zip(parts, texts, strict=True)]
+    return parts
+
+
+def _literal(text: str) -> Any:
+    """What Python reads in a text; the text itself where that is nothing."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):  # TypeError: {[]}
+        return text
 
 
 def _value(key: str, part: Any, like: Any) -> Any:
@@ -110,6 +126,6 @@ def _value(key: str, part: Any, like: Any) -> Any:
     if kind is int and isinstance(part, int) and not isinstance(part, bool):
         return part
     if kind is tuple and isinstance(part, tuple | list):
-        return tuple(part)
+        return tuple(_value(key, each, like[0]) for each in part) if like else tuple(part)
     valid = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a tuple, as in (1, 2)"}
     raise UserError(f"--sweep: {key}={part} is not possible: valid is {valid.get(kind, kind.__name__)}")
