@@ -4,11 +4,12 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxdl.errors import UserError, unknown
+from jaxdl.study import sweep
 from jaxdl.study.config import flatten
 
 
@@ -67,8 +68,8 @@ def values(config: Any) -> dict[str, Any]:
     """A config as nested plain values. Tuples of texts given as "a,b" on the command line arrive as one text."""
 
     def split(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: split(inner) for key, inner in value.items()}
+        if isinstance(value, dict):  # in `sweeps`, a comma belongs to the text
+            return {key: inner if key == "sweeps" else split(inner) for key, inner in value.items()}
         if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str) and "," in value[0]:
             return tuple(part.strip() for part in value[0].split(",") if part.strip())
         return value
@@ -76,12 +77,23 @@ def values(config: Any) -> dict[str, Any]:
     return split(config.to_dict())
 
 
-def spelled(name: str, values: dict[str, Any], recipe: Path, workdir: Path, only: str, swept: Iterable[str]) -> str:
-    """The command that asks for these values: what the recipe's default has not, as overrides."""
-    default = flatten(load_config(recipe).get_config().to_dict())
-    words = [f"--config.{key}={value}" for key, value in flatten(values).items() if default.get(key) != value]
-    words += [f"--workdir={workdir}"] * (workdir != Path("runs") / name)
-    words += [f"--only={only}"] * bool(only) + [f"--sweep={text}" for text in swept]
+def spelled(name: str, values: dict[str, Any], recipe: Path, workdir: Path, only: str, swept: Sequence[str]) -> str:
+    """The command that asks for these values: the recipe's nearest preset, and what that has not, as overrides."""
+    module, own = load_config(recipe), flatten(values | {"sweeps": {}})
+    best: tuple[tuple[int, int], list[str]] | None = None
+    for preset in module.PRESETS:
+        default = flatten(module.get_config(preset).to_dict() | {"sweeps": {}})
+        words = [f"--config={recipe.parent.name}/{recipe.name}:{preset}"] * (preset != module.PRESETS[0])
+        # A hyperparameter that is tuned has no value of its own: the command line would refuse one.
+        words += [
+            f"--config.{key}={value}"
+            for key, value in own.items()
+            if default.get(key) != value and key.replace("hyper.", "tune.", 1) not in own.keys() - {key}
+        ]
+        cost = len(own.keys() ^ default.keys()), len(words)  # no override makes or removes a key
+        best = min(best or (cost, words), (cost, words), key=lambda found: found[0])
+    words = best[1] + [f"--workdir={workdir}"] * (workdir != Path("runs") / name)
+    words += [f"--only={only}"] * bool(only) + [f"--sweep={text}" for text in sweep.spelled(swept, values["sweeps"])]
     return f"python -m experiments.{name} {shlex.join(words)}".strip()
 
 
@@ -101,7 +113,7 @@ def _check_overrides(argv: list[str], default: Path) -> str:
     keys = flatten(config.to_dict())
     recipe = flatten(load_config(default).get_config().to_dict())  # what the study reads, for some variant at least
     for key in keys:
-        if key not in recipe and not key.startswith("tune."):
+        if key not in recipe and not key.startswith(("tune.", "sweeps.")):
             raise _unknown_key(key, recipe)
     for word in argv[1:]:
         name = word.lstrip("-").split("=", 1)[0]
