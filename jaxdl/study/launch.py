@@ -99,6 +99,7 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
     values, read = asked.values, set()
     config = Config(values, read=read)
     training.devices.start(config.runtime.device)
+    config.hyper.as_dict()  # all of them go into the programs, whoever reads them there
     swept = sweep.grids(asked.swept, values, config.sweeps.as_dict())
     static = {key: grid for key, grid in swept.items() if not key.startswith("hyper.")}
     launch = Launch(

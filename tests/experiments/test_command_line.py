@@ -220,7 +220,8 @@ def test_help_needs_no_jax_and_less_than_a_second(name):
     out, seconds = quick(f"experiments.{name}", "--help")
     assert seconds < 1
     assert max(map(len, out.splitlines())) <= 100
-    for option in ("--config", "--workdir", "--seeds", "--only", "--strategy", "--device", "--list", "--sweep", "--workers"):
+    options = ("--config", "--workdir", "--seeds", "--only", "--strategy", "--device", "--list", "--sweep", "--workers")
+    for option in options:
         assert f"  {option}" in out
     for preset in ("smoke", "mnist", "paper"):
         assert re.search(rf"presets.*\b{preset}\b", out)

@@ -9,7 +9,9 @@ from launching import ROOT, launch
 
 README = (ROOT / "README.md").read_text()
 SECTION = re.search(r"^## Add your own study\n(.*?)^## ", README, re.M | re.S)[1]
-FILES = re.findall(r"`([\w/]+\.py)`[^`]*\n\n```python\n(.*?)```", SECTION, re.S)
+# Each block of code, under the name of the file that is mentioned last before it.
+BLOCKS = re.finditer(r"```python\n(.*?)```", SECTION, re.S)
+FILES = [(re.findall(r"`([\w/]+\.py)`", SECTION[: block.start()])[-1], block[1]) for block in BLOCKS]
 COMMANDS = re.findall(r"^    \.venv/bin/python -m (.*)$", SECTION, re.M)
 
 
@@ -22,7 +24,7 @@ def checkout(tmp_path_factory):
     for name, content in FILES:
         assert not (folder / name).exists()
         (folder / name).write_text(content)
-    return folder, [launch(*shlex.split(command), cwd=folder, PYTHONPATH=str(ROOT)) for command in COMMANDS]
+    return folder, [launch(*shlex.split(command), cwd=folder) for command in COMMANDS]
 
 
 def test_the_section_is_short_and_shows_what_it_says():

@@ -6,11 +6,8 @@ import re
 import pytest
 
 from jaxdl.study import Config
-from jaxdl.study.command_line import CHECKOUT, load_config
 
-CONFIGS = {
-    name: load_config(CHECKOUT / "configs" / f"{name}.py") for name in ("greedy_pretraining", "deep_autoencoder")
-}
+CONFIGS = {name: importlib.import_module(f"configs.{name}") for name in ("greedy_pretraining", "deep_autoencoder")}
 PRESETS = [(name, preset) for name, module in CONFIGS.items() for preset in module.PRESETS]
 
 # By hand: {(variant, metric): what the paper prints}, errors in %, (what it prints being) 100 minus the accuracy.
