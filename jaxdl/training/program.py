@@ -41,7 +41,6 @@ class Program:
     ) -> None:
         self.name, self.source, self.runs, self.settings, self.task = name, source, runs, settings, task
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), runs)
-        self.one = one
         splits = {split: dict(source.data[split]) for split in SPLITS}
         shapes = {
             split: {key: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for key, rows in values.items()}
@@ -131,8 +130,8 @@ class Program:
         self.advance = self.spread.program(advance, donate=True)
         self.evaluate = self.spread.program(evaluate)
         self.keep = jax.jit(devices.named(keep_best, "keep"), donate_argnums=0)
-        # Guessed by shapes alone: three times the state, for itself, the gradient with its temporaries, and a copy.
-        self.abstract_own = own
+        self.abstract_run, self.abstract_own = one, own
+        # A guess by shapes alone: three times the state, for itself, the gradient with its temporaries, and a copy.
         each = 3 * _bytes(state) + _bytes(own) + _bytes(self.abstract_values)
         chosen = settings.runs_at_once or int(settings.memory // max(each, 1))
         slots = self.spread.slots
@@ -170,15 +169,15 @@ class Program:
             shared["train"]["first"] = jax.ShapeDtypeStruct((), np.uint32)
         until = jax.ShapeDtypeStruct((), np.uint32)
         call = self.advance.compile(
-            spread.placed_shapes((state, self.one, own, until), count),
+            spread.placed_shapes((state, self.abstract_run, own, until), count),
             {"data": spread.shared_shapes(shared), "log_every": np.uint32(1)},
         )
         if call is None:
             return None
-        held = _bytes((state, self.one, own, until)) + (_bytes(state.evaluated) if keeps_best else 0)
-        # Between the calls of `advance` there are those that measure.
-        copies = len(spread.devices) if spread.strategy == "pmap" else 1  # every device holds every run
-        return count * copies * held + max(call * len(spread.devices), count * copies * _bytes(self.abstract_values))
+        copies = count * (len(spread.devices) if spread.strategy == "pmap" else 1)  # pmap: every device holds every run
+        held = _bytes((state, self.abstract_run, own, until)) + (_bytes(state.evaluated) if keeps_best else 0)
+        # Beside what is held all the time there is either a call of `advance`, or what a call of `evaluate` gives.
+        return copies * held + max(len(spread.devices) * call, copies * _bytes(self.abstract_values))
 
 
 def most_that_fit(

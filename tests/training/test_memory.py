@@ -85,9 +85,15 @@ def test_temporaries_count(bench, compiled):
     assert 1 < found["runs_at_once"] < count and 4 * 256 * 256 < found["program_bytes"] <= memory
     assert compiled().count("advance") <= 3
 
-    bench.fit(task, runs, 2, memory=4 * 256 * 256, place="too little")  # for any: one at a time
+    few = jax.tree.map(lambda leaf: leaf[:4], runs)
+    bench.fit(task, few, 2, memory=4 * 256 * 256, place="too little")  # for any: one at a time
     found = training.pace(bench.settings("too little"), "fit")
     assert found["runs_at_once"] == 1 and found["program_bytes"] > 4 * 256 * 256
+
+    two = jax.tree.map(lambda leaf: leaf[:2], runs)
+    bench.fit(task, two, 2, devices=2, place="two devices")  # one on each
+    on_two = training.pace(bench.settings("two devices"), "fit")
+    assert on_two["program_bytes"] == pytest.approx(2 * found["program_bytes"], rel=0.01)
 
     bench.fit(task, runs, 2, memory=memory, runs_at_once=50, place="chosen")
     assert training.pace(bench.settings("chosen"), "fit")["runs_at_once"] == 50
@@ -197,6 +203,10 @@ def test_most_that_fit(slots):
         memory = float(rng.uniform(0.5, 1.3) * (fixed + rng.uniform() * each * total))
         start = min(up(int(rng.integers(1, 500)), slots), up(total, slots))
         search(slots, total, fixed, each, first, memory, start)
+
+
+def test_chunks_are_evenly_full():
+    assert program.most_that_fit(300, 300, 300, 1, 280.0, lambda count: count) == 150
 
 
 FIELDS = {"seconds_per_run_step", "compile_seconds", "runs_at_once", "program_bytes"}
