@@ -109,6 +109,15 @@ def test_more_runs_than_the_shapes_suggest(bench, compiled):
     assert compiled().count("advance") <= 3
 
 
+def test_early_stopping_keeps_parameters_too(bench):
+    runs = bench.make_runs([1, 2, 3], **bench.HYPER)
+    taken = []
+    for patience in (0, 2):
+        bench.fit(bench.classify, runs, 2, options={"patience": patience})
+        taken.append(training.pace(bench.settings(), "fit")["program_bytes"])
+    assert taken[1] - taken[0] == 3 * 4 * 43
+
+
 def test_without_a_figure_the_guess_stays(bench, monkeypatch):
     monkeypatch.setattr(training.devices.Mapped, "compile", lambda *_: None)
     runs = bench.make_runs(range(5), **bench.HYPER)
