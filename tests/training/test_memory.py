@@ -234,7 +234,7 @@ def test_pace(bench, monkeypatch):
     monkeypatch.setattr(Trainer, "train", counted)
     bench.folder /= "programs"  # other benches lie beside it
     assert training.pace(bench.settings("own"), "fit") is None
-    runs = bench.make_runs([1, 2, 3], **bench.HYPER | {"learning_rate": [0.5, 0.0, 0.5], "weight_decay": [0, 0, 1e15]})
+    runs = bench.make_runs([1, 2, 3], **bench.HYPER | {"learning_rate": [0.5, 0.0, 0.5], "weight_decay": [0, 0, 1e6]})
     options = {"patience": 1, "evaluations": 10}
     fitted = bench.fit(bench.classify, runs, 20, options=options, runs_at_once=2, place="own")
     assert [steps for _, steps in calls] == [fitted.steps[:2].sum(), fitted.steps[2]]
