@@ -235,7 +235,7 @@ def test_pace(bench, monkeypatch):
     bench.folder /= "programs"  # other benches lie beside it
     assert training.pace(bench.settings("own"), "fit") is None
     runs = bench.make_runs([1, 2, 3], **bench.HYPER | {"learning_rate": [0.5, 0.0, 0.5], "weight_decay": [0, 0, 1e6]})
-    options = {"patience": 1, "evaluations": 10}
+    options = {"patience": 1, "evaluations": 4}
     fitted = bench.fit(bench.classify, runs, 20, options=options, runs_at_once=2, place="own")
     assert [steps for _, steps in calls] == [fitted.steps[:2].sum(), fitted.steps[2]]
     found = training.pace(bench.settings("own"), "fit")
