@@ -23,7 +23,7 @@ class Display:
         self.done: dict[str, float] = {}
         self.seen = self.line_at = time.monotonic()
         self.current = ""
-        self.compiling: dict[str, float] = {}  # seconds until the first steps of each fit
+        self.compiling: dict[str, float] = {}  # seconds from the fit before to the first steps of each fit
         self.busy, self.advanced = 0.0, 0.0  # seconds of training, and what they got done
         self.bar, self.task = None, None
 
@@ -65,7 +65,8 @@ class Display:
                 self.compiling[progress.name] = now - self.seen
             else:
                 self.busy, self.advanced = self.busy + now - self.seen, self.advanced + after - before
-        self.seen = now
+        if not fresh:  # what lies between two fits (the end of one, the compilation of the next) is the next one's
+            self.seen = now
         left = self._left()
         share = sum(self.done.values()) / max(sum(self.costs.values()), 1)
         facts = ""
