@@ -40,6 +40,7 @@ class Group:
     """The runs that differ only in seed, variant and hyperparameters: one source, one folder of programs.
 
     point: where they stand on the grids of keys that are no hyperparameters
+    failure: of its shape evaluation, "" where there was none; training it fails in the same way
     """
 
     point: dict[str, Any]
@@ -47,6 +48,7 @@ class Group:
     source: data.Source
     runs: Runs
     settings: training.Settings
+    failure: str = ""
 
     def named(self, fit: str) -> str:
         """What a fit of this group is called beside those of others."""
@@ -135,7 +137,8 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
 def check(launch: Launch) -> Launch:
     """The launch with the plan of all its fits. UserError for what a study finds wrong with its config, or ignores."""
     launch.plans = plan(launch, np.full(len(launch.rows), True))
-    unread = launch.config.unread() if not launch.asked.only else []  # a subset of the variants may not need all keys
+    partly = launch.asked.only or any(group.failure for group in launch.groups)  # may not have come to all keys
+    unread = launch.config.unread() if not partly else []
     if unread:
         raise UserError(f"config key {unread[0]!r} is read by no code of this study: remove it or correct its name")
     return launch
@@ -148,7 +151,10 @@ def fingerprint(config: Config, source: data.Source) -> str:
 
 
 def plan(launch: Launch, chosen: np.ndarray) -> list[tuple[Group, training.Plan]]:
-    """Every fit that the study makes for the chosen runs [R], by shape evaluation alone."""
+    """Every fit that the study makes for the chosen runs [R], by shape evaluation alone.
+
+    A group that fails unexpectedly is noted, and stops no others.
+    """
     plans: list[tuple[Group, training.Plan]] = []
     for group in launch.groups:
 
@@ -168,8 +174,13 @@ def plan(launch: Launch, chosen: np.ndarray) -> list[tuple[Group, training.Plan]
             return fitted
 
         runs = group.where(chosen)
-        for _ in launch.study.train(group.config, group.source, runs, fit) if len(runs) else ():
-            pass
+        try:
+            for _ in launch.study.train(group.config, group.source, runs, fit) if len(runs) else ():
+                pass
+        except UserError:
+            raise
+        except Exception as error:
+            group.failure = repr(error)
     return plans
 
 

@@ -31,9 +31,11 @@ def print_plan(launch: Launch) -> None:
     plans = plan(launch, missing) if missing.any() else launch.plans
     for group in launch.groups:
         own = [each for there, each in plans if there is group]
+        title = sweep.named(group.point) or "program"
+        if group.failure:
+            print(f"\n{title} fails: {group.failure[:86]}")
         if not own:
             continue
-        title = sweep.named(group.point) or "program"
         print(
             f"\n{title:<26}{'runs':>6}{'steps':>9}{'parameters':>12}{'width':>7}{'chunks':>8}{'at once':>9}{'time':>12}"
         )
