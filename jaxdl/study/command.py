@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import signal
 import sys
 import textwrap
 import time
@@ -94,10 +95,10 @@ class Study:
         config: as `config()` gives it, or the name of a preset; seeds, only, sweep, workdir, device: as on the command
             line. A second call goes on where the first one stopped.
 
-        Raises UserError for what is not possible.
+        Raises UserError for what is not possible, KeyboardInterrupt with everything saved.
         """
         from jaxdl.study import launch, run
-        from jaxdl.training.stopping import Requests
+        from jaxdl.training.stopping import Interrupted, Requests
 
         values = command_line.values(self.config(config) if isinstance(config, str) else config)
         values["seeds"] = values["seeds"] if seeds is None else seeds
@@ -106,8 +107,13 @@ class Study:
         place = Path(workdir or f"runs/{self.name}")
         command = command_line.spelled(self.name, values, self._recipe(), place, only, texts)
         asked = launch.Asked(values, place, only, texts, command)
-        with Requests().listening() as requests:
-            return run.execute(launch.check(launch.prepare(self, asked, requests)), stop_on_failure)[0]
+        try:
+            with Requests().listening() as requests:
+                return run.execute(launch.check(launch.prepare(self, asked, requests)), stop_on_failure)[0]
+        except Interrupted as stop:  # everything is saved
+            if stop.status == 128 + signal.SIGINT:
+                raise KeyboardInterrupt from None
+            sys.exit(stop.status)
 
     def load(self, workdir: str | Path = "") -> "Finished":
         """What the last launch in a workdir found, without training. UserError where there is none of this study."""
@@ -200,22 +206,24 @@ class Study:
         from jaxdl.study import finished, run, terminal, workers  # jax, for the first time
         from jaxdl.study import launch as launching
 
-        command = f"python -m experiments.{self.name} {shlex.join(sys.argv[1:])}".strip()
+        words = workers.without(sys.argv[1:], "share", "report=")  # what is reported is what training them gives
+        command = f"python -m experiments.{self.name} {shlex.join(words)}".strip()
         asked = launching.Asked(values, Path(options.workdir), options.only, tuple(options.sweep), command)
         launch = launching.check(launching.prepare(self, asked, requests))
         if options.list:
             terminal.print_plan(launch)
         elif options.figure:
+            run.check_there(launch)
             print(finished.write_figure(launch, options.figure, options.format, options.style))
         elif options.share:
             workers.stop_with_parent()
             mine = run.train_share(launch, *part, options.on_failure == "stop")
             terminal.print_share(launch, mine, *part)
-            self._exit(launch)
+            self._exit(launch.missing() & mine)
         else:
             if options.report:
                 found, trained = run.reread(launch), 0
-            elif options.workers > 1:
+            elif options.workers != 1:
                 workers.check(options.workers, launch.groups[0].settings.devices[0].platform)
                 arguments = workers.without(sys.argv[1:], "workers")
                 found, trained = run.execute(
@@ -224,10 +232,11 @@ class Study:
             else:
                 found, trained = run.execute(launch, options.on_failure == "stop")
             terminal.print_finished(found, trained, time.monotonic() - started)
-            self._exit(launch)
+            self._exit(launch.failed() if options.report else launch.missing())
 
-    def _exit(self, launch: Any) -> None:
-        if any(launch.statuses(group)["failed"] for group in launch.groups):
+    def _exit(self, lost: Any) -> None:
+        """Status 1 where runs, bool [R], have no result though they were to have one."""
+        if lost.any():
             sys.exit(1)
 
 

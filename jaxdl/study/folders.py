@@ -33,10 +33,11 @@ def run_folder(workdir: Path, run: Run) -> Path:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path, part: str = "") -> Iterator[None]:
+def locked(workdir: Path, part: str = "", whole: str = "") -> Iterator[None]:
     """Hold the workdir for one launcher. UserError when it can't be written, is full or another launcher has it.
 
     part: hold only this part, beside launchers that hold others
+    whole: of what it is a part; parts of different wholes may overlap, and exclude each other
 
     The locks are the kernel's: they end with the process that holds them, however that ends.
     """
@@ -44,6 +45,8 @@ def locked(workdir: Path, part: str = "") -> Iterator[None]:
         _lock(held, workdir, "lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX)
         if part:
             _lock(held, workdir, f"lock-{part}", fcntl.LOCK_EX)
+        if whole:
+            _agree(held, workdir, whole)
         try:
             yield
         except OSError as error:
@@ -74,6 +77,20 @@ def _lock(held: contextlib.ExitStack, workdir: Path, name: str, kind: int) -> No
         file.flush()
     except OSError as error:
         raise UserError(f"--workdir={workdir} can't be written ({error.strerror}): make room") from None
+
+
+def _agree(held: contextlib.ExitStack, workdir: Path, whole: str) -> None:
+    """UserError while other processes hold parts of another whole."""
+    file = held.enter_context((workdir / "lock-whole").open("a+"))
+    with contextlib.suppress(OSError):  # raised where others hold it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(whole)
+        file.flush()
+    fcntl.flock(file, fcntl.LOCK_SH)  # whoever has it alone is about to share it
+    file.seek(0)
+    if file.read() != whole:
+        raise UserError(f"--workdir={workdir} is in use by shares of another command: wait for them") from None
 
 
 def is_done(folder: Path) -> bool:
@@ -136,6 +153,11 @@ def read_outcomes(folder: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
+
+
+def write_launch(workdir: Path, command: str, asks: dict[str, Any], environment: dict[str, Any]) -> None:
+    """environment.json: what a launch asks for and what its bits may depend on. asks: see `read_asked`"""
+    write(workdir / "environment.json", {"command": command, "asked": asks} | environment)
 
 
 def read_command(workdir: Path) -> str:

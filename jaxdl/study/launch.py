@@ -91,6 +91,19 @@ class Launch:
         """Which runs have not ended, bool [R]."""
         return np.array([not folders.is_done(place) for place in self.places])
 
+    def failed(self) -> np.ndarray:
+        """Which runs ended by an unexpected failure, bool [R]."""
+        return np.array([folders.read_run(place)["status"] == "failed" for place in self.places])
+
+    def asks(self) -> dict[str, Any]:
+        """What was asked for, as it stands in environment.json."""
+        asked = self.asked
+        return {"study": self.study.name, "values": asked.values, "only": asked.only, "swept": asked.swept}
+
+    def identity(self) -> str:
+        """What tells the launch from one of other runs, as text."""
+        return content_hash({str(n): [[*row[:2], row.hash] for row in g.runs.rows] for n, g in enumerate(self.groups)})
+
     def statuses(self, group: Group) -> Counter:
         """{status: how many runs} of a group."""
         return Counter(folders.read_run(self.places[owner])["status"] for (owner,) in group.runs.owners)

@@ -27,8 +27,7 @@ def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] |
             launch.groups[0].settings.warn(
                 f"note: {', '.join(changed)} changed since the last launch: the last bits may differ"
             )
-        asks = {"study": launch.study.name, "values": asked.values, "only": asked.only, "swept": asked.swept}
-        folders.write(asked.workdir / "environment.json", {"command": asked.command, "asked": asks} | environment)
+        folders.write_launch(asked.workdir, asked.command, launch.asks(), environment)
         if missing.any():
             statuses = by() if by else train(launch, missing, stop_on_failure)
             for number, status in enumerate(statuses or []):
@@ -45,7 +44,11 @@ def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] |
 def train_share(launch: Launch, index: int, count: int, stop_on_failure: bool) -> np.ndarray:
     """Train what is missing of one of `count` shares of the runs; returns which runs are in it, bool [R]."""
     mine = share(launch, index, count)
-    with folders.locked(launch.asked.workdir, f"share-{index}-of-{count}"):
+    with folders.locked(launch.asked.workdir, f"share-{index}-of-{count}", f"{count} of {launch.identity()}"):
+        workdir, asks = launch.asked.workdir, launch.asks()
+        if index == 0 and folders.read_asked(workdir) != asks:  # one of the shares, and none of --workers
+            environment = folders.environment(launch.groups[0].settings, launch.widths)
+            folders.write_launch(workdir, launch.asked.command, asks, environment)
         if (launch.missing() & mine).any():
             train(launch, launch.missing() & mine, stop_on_failure)
     return mine
@@ -53,9 +56,14 @@ def train_share(launch: Launch, index: int, count: int, stop_on_failure: bool) -
 
 def reread(launch: Launch) -> Finished:
     """Conclude from what is there, without training. UserError where there is nothing."""
+    check_there(launch)
+    return finished.conclude(launch, may_train=False)
+
+
+def check_there(launch: Launch) -> None:
+    """UserError where no run of a launch has a result."""
     if launch.missing().all():
         raise UserError(f"--workdir={launch.asked.workdir} holds no finished run of this command: train some first")
-    return finished.conclude(launch, may_train=False)
 
 
 def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:

@@ -68,18 +68,19 @@ def work(module: str, arguments: Sequence[str], count: int) -> list[int]:
                 process.terminate()  # it saves and stops
         for process in started:
             process.wait()
+            process.stdin.close()
 
 
-def without(arguments: Sequence[str], option: str) -> list[str]:
-    """The words of a command line without --OPTION=VALUE or --OPTION VALUE."""
+def without(arguments: Sequence[str], *options: str) -> list[str]:
+    """The words of a command line without --OPTION=VALUE or --OPTION VALUE; "OPTION=": its value never stands apart."""
     kept, skip = [], False
     for word in arguments:
         name, equals, _ = word.lstrip("-").partition("=")
         if skip:
             skip = False
-        elif word.startswith("-") and name == option:
+        elif word.startswith("-") and name in options:
             skip = not equals
-        else:
+        elif not (word.startswith("-") and f"{name}=" in options):
             kept.append(word)
     return kept
 
@@ -88,7 +89,8 @@ def stop_with_parent() -> None:
     """In a worker: end by SIGTERM, which saves, when the process that started it is gone."""
 
     def wait() -> None:
-        sys.stdin.read()  # ends with the parent's end of the pipe
+        while os.read(0, 1):  # ends with the parent's end of the pipe; sys.stdin would lock what exiting closes
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     if os.environ.get(MARK):
@@ -96,5 +98,6 @@ def stop_with_parent() -> None:
 
 
 def _tell(number: int, process: subprocess.Popen) -> None:
-    for line in process.stdout:
-        print(f"worker {number}: {line}", end="", file=sys.stderr, flush=True)
+    with process.stdout:
+        for line in process.stdout:
+            print(f"worker {number}: {line}", end="", file=sys.stderr, flush=True)
