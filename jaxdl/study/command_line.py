@@ -154,6 +154,8 @@ def load_config(path: Path, known: Path | None = None) -> Any:
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path} is no recipe: it has no function get_config")
     return module
 
 
