@@ -1,6 +1,7 @@
 """A study as a command: flags, config, plan, runs, table. The one place where studies meet training."""
 
 import dataclasses
+import functools
 import shlex
 import signal
 import sys
@@ -34,6 +35,9 @@ usage: python -m experiments.{name} [options]
   --runs_at_once=N         runs in one program call; default: what fits in runtime.memory_gigabytes
   --workers=N              N processes, each on its own share of the cores (CPU)
   --share=K/N              train the K-th of N shares of the runs, without a report: for job arrays
+  --distributed            one of several hosts that share the runs; host 0 writes the report. They find
+                           each other as SLURM, Open MPI, Kubernetes or a TPU pod say, or by
+                           --coordinator=HOST:PORT (of host 0) --hosts=N --host=I
   --on_failure=stop        the first program that fails ends the launch; default: continue
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
@@ -148,6 +152,10 @@ class Study:
         flags.DEFINE_integer("workers", 1, "")
         flags.DEFINE_string("share", "", "")
         flags.DEFINE_string("on_failure", "continue", "")
+        flags.DEFINE_bool("distributed", False, "")
+        flags.DEFINE_string("coordinator", "", "")
+        flags.DEFINE_integer("hosts", 0, "")
+        flags.DEFINE_integer("host", -1, "")
         flags.DEFINE_bool("list", False, "")
         flags.DEFINE_bool("report", False, "")
         flags.DEFINE_string("figure", "", "")
@@ -155,7 +163,7 @@ class Study:
         flags.DEFINE_string("style", "paper", "")
         return [
             "workdir", "seeds", "only", "sweep", "strategy", "device", "runs_at_once", "workers", "share",
-            "on_failure", "list", "report", "figure", "format", "style",
+            "on_failure", "distributed", "coordinator", "hosts", "host", "list", "report", "figure", "format", "style",
         ]  # fmt: skip
 
     def _help(self) -> str:
@@ -175,7 +183,7 @@ class Study:
         if words:
             raise UserError(f"unexpected argument {words[0]!r}: options begin with --")
         options = flags.FLAGS
-        modes = [name for name in ("list", "report", "figure", "share") if getattr(options, name)]
+        modes = [name for name in ("list", "report", "figure", "share", "distributed") if getattr(options, name)]
         if len(modes) > 1:
             raise UserError(f"--{modes[0]} and --{modes[1]} exclude each other: they are different things to do")
         if options.workers != 1 and modes:
@@ -188,22 +196,32 @@ class Study:
         for name in ("strategy", "device", "runs_at_once"):
             if getattr(options, name) is not None:
                 values["runtime"][name] = getattr(options, name)
+        if not options.distributed and (options.coordinator or options.hosts or options.host != -1):
+            raise UserError("--coordinator, --hosts and --host belong to --distributed")
         part = _share(options.share)
         from jaxdl.training.stopping import Interrupted, Requests
 
         requests = Requests()
         try:
             with requests.listening():
-                self._launch(values, options, part, requests)
+                from jaxdl.training import hosts  # jax, for the first time
+
+                team = hosts.Hosts()
+                if options.distributed:
+                    team = hosts.join(options.coordinator, options.hosts, options.host)
+                try:
+                    self._launch(values, options, part, team, requests)
+                finally:
+                    hosts.leave(team)
         except Interrupted as stop:
             saved = "the last checkpoint stays" if stop.cut else "everything is saved"
             print(f"stopped by {stop}: {saved}, repeat the command to go on", file=sys.stderr)
             sys.exit(stop.status)
 
-    def _launch(self, values: dict[str, Any], options: Any, part: tuple[int, int], requests: Any) -> None:
+    def _launch(self, values: dict[str, Any], options: Any, part: tuple[int, int], team: Any, requests: Any) -> None:
         """Do what the options ask for, and exit with status 1 where a run failed."""
         started = time.monotonic()
-        from jaxdl.study import finished, run, terminal, workers  # jax, for the first time
+        from jaxdl.study import finished, run, terminal, workers
         from jaxdl.study import launch as launching
 
         words = workers.without(sys.argv[1:], "share", "report=")  # what is reported is what training them gives
@@ -220,9 +238,16 @@ class Study:
             mine = run.train_share(launch, *part, options.on_failure == "stop")
             terminal.print_share(launch, mine, *part)
             self._exit(launch.missing() & mine)
+        elif team.index:
+            mine = run.train_for(launch, team, options.on_failure == "stop")
+            print(f"host {team.index} of {team.count}: {mine.sum()} of {len(mine)} runs, handed to host 0")
+            self._exit(launch.missing() & mine)
         else:
             if options.report:
                 found, trained = run.reread(launch), 0
+            elif team.count > 1:
+                by = functools.partial(run.train_with, launch, team, options.on_failure == "stop")
+                found, trained = run.execute(launch, False, by)
             elif options.workers != 1:
                 workers.check(options.workers, launch.groups[0].settings.devices[0].platform)
                 arguments = workers.without(sys.argv[1:], "workers")

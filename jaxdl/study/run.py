@@ -1,5 +1,6 @@
 """Train the runs of a launch that are not there yet, each stored in its folder when it ends."""
 
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from jaxdl.study import finished, folders
 from jaxdl.study.finished import Finished
 from jaxdl.study.launch import Launch, fitter, plan, share
 from jaxdl.study.progress import Display
+from jaxdl.training import hosts
 
 
 def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] | None = None) -> tuple[Finished, int]:
@@ -52,6 +54,25 @@ def train_share(launch: Launch, index: int, count: int, stop_on_failure: bool) -
         if (launch.missing() & mine).any():
             train(launch, launch.missing() & mine, stop_on_failure)
     return mine
+
+
+def train_for(launch: Launch, team: hosts.Hosts, stop_on_failure: bool) -> np.ndarray:
+    """At another host than host 0: train and hand over this host's share; returns which runs are in it, bool [R]."""
+    mine = train_share(launch, team.index, team.count, stop_on_failure)
+    there = [launch.places[number] for number in np.flatnonzero(mine & (~launch.missing() | launch.failed()))]
+    hosts.send(team, hosts.pack(there, launch.asked.workdir))
+    return mine
+
+
+def train_with(launch: Launch, team: hosts.Hosts, stop_on_failure: bool) -> list[int]:
+    """At host 0: train this host's share, and take over those of the others; returns no exit status."""
+    mine = launch.missing() & share(launch, team.index, team.count)
+    if mine.any():
+        train(launch, mine, stop_on_failure)
+    print(f"host 0 has trained its share and waits for the other {team.count - 1}", file=sys.stderr)
+    for blob in hosts.receive(team):
+        hosts.unpack(blob, launch.asked.workdir, folders.is_done)
+    return []
 
 
 def reread(launch: Launch) -> Finished:

@@ -63,7 +63,7 @@ def print_finished(finished: Finished, trained: int, seconds: float) -> None:
     launch, content = finished.launch, finished.report
     workdir, results = launch.asked.workdir, content.results
     print(textwrap.fill(content.title, 98))
-    own = [*content.notes, *(f"Differs from the paper: {each}" for each in content.differs)]
+    own = [*content.notes, *(["Differs from the papers: " + " ".join(content.differs)] if content.differs else [])]
     table = report.main_table(results, content.columns, content.published)
     report.print_table(table, report.notes(results, content.columns, content.published, own))
     if launch.asked.swept:

@@ -1,10 +1,10 @@
-"""How a task is trained: state, step, advance, fit, optimizers, checkpoints, devices. Knows no task and no model."""
+"""How a task is trained: state, step, advance, fit, optimizers, checkpoints, devices, hosts. Knows no task or model."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["checkpoints", "devices", "schedules", "stopping"],
+    submodules=["checkpoints", "devices", "hosts", "schedules", "stopping"],
     submod_attrs={
         "duration": ["duration"],
         "feed": ["Feed"],
