@@ -29,7 +29,7 @@ def bands(
     axes = figure.subplots()
     for label, (x, values) in lines.items():
         means, halves = np.array([interval(np.asarray(each)) for each in values]).T
-        line = axes.plot(x, means, marker="o" if len(x) < 12 else None, markersize=4, label=label)[0]
+        line = axes.plot(x, means, marker="o" if len(x) < 12 else None, label=label)[0]
         if np.isfinite(halves).any():
             low = means - halves
             if logarithmic:  # a band that reaches zero has no place on a logarithmic axis
@@ -65,7 +65,7 @@ def tiles(groups: dict[str, np.ndarray], *, columns: int = 10, symmetric: bool =
     figure = Figure(figsize=(3.4 * len(groups), 0.4 + 3.4 * aspect * lines / columns), layout="constrained")
     for axes, (label, images) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
         axes.imshow(_sheet(images, columns, symmetric), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(label, fontsize=10)
+        axes.set_title(label, fontsize="medium")
         axes.set_axis_off()
     return figure
 
@@ -77,10 +77,10 @@ def rows(groups: dict[str, np.ndarray], title: str = "") -> Figure:
     all_axes = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (label, images) in zip(all_axes, groups.items(), strict=True):
         axes.imshow(_sheet(images, count, False), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 

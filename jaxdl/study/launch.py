@@ -123,6 +123,8 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
     for point in sweep.points(static):
         own = Config(sweep.at(values, point), read=read)
         runtime = own.runtime
+        if runtime.runs_at_once < 0:
+            raise UserError(f"runs_at_once={runtime.runs_at_once} is not possible: valid is 1 or more, 0 for what fits")
         source = data.load(own.data, own.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
         known = fingerprint(own, source)
         found = resolve(own, study.variants, asked.only, known, swept, point)
