@@ -176,7 +176,10 @@ def read_asked(workdir: Path) -> dict[str, Any] | None:
             return {key: tuples(inner) for key, inner in value.items()}
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-    return tuples((_read(workdir / "environment.json") or {}).get("asked"))
+    found = _read(workdir / "environment.json")
+    asked = found.get("asked") if isinstance(found, dict) else None
+    known = isinstance(asked, dict) and asked.keys() >= {"study", "values", "only", "swept"}
+    return tuples(asked) if known else None
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
