@@ -173,9 +173,10 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_command_in_the_report_asks_for_the_same_runs(tiny, tmp_path, monkeypatch, preset, name):
     config = tiny.config(preset)
+    config.sweeps.mine = ("model.hidden=4,6", "hyper.momentum=0.5,0.9")  # which the recipe knows nothing of
     CHANGES[name](config)
     values = command_line.values(config)
-    swept = ("both", "hyper.momentum=0.5,0.9") if name == "nothing" else ("model.hidden=6",)
+    swept = ("mine", "batch_size=64") if name == "nothing" else ("model.hidden=6",)
     command = command_line.spelled("tiny", values, tiny._recipe(), tmp_path / "a b", "dec*", swept)
     asked = parsed(tiny, command, monkeypatch)
     assert asked[1:3] == (str(tmp_path / "a b"), "dec*")

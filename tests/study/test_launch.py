@@ -192,7 +192,7 @@ def test_a_group_that_fails_stops_no_others_and_is_tried_again(tiny, finished, t
         assert json.loads((place / "config.json").read_text())["model"]["hidden"] == 4
     (plain, decay) = found.report.results.rows
     assert plain.point["model.hidden"] == decay.point["model.hidden"] == 6
-    assert found.plot("curves").axes
+    assert found.plot("curves").axes and "Pictures: of model.hidden=6, " in repr(found.table())
     before = {path: time for path, time in times(tmp_path).items() if "result.json" in path.name}
     again = tiny.run(workdir=tmp_path, sweep=sweep)
     assert {path: times(tmp_path)[path] for path in before} == before

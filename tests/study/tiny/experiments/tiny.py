@@ -19,7 +19,6 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for all."""
-    config.hyper.as_dict()  # all of it goes into the program
     shape = source.data["train"]["image"].shape[1:]
     network = jaxdl.models.MLP((config.model.hidden,), source.classes, config.model.unit, "glorot_uniform")
     task = jaxdl.tasks.classify(network, shape)
