@@ -51,7 +51,7 @@ def table(path, values, extra=()):
 
 
 def store(workdir, variant, seed, metrics, point="aaaa", outcomes=None, diverged="", config=None):
-    run = Run(variant, seed, {}, {}, point)
+    run = Run(variant, seed, {}, {}, point, {})
     folder = folders.run_folder(workdir, run)
     folders.begin(folder, config or {"hyper": {}})
     folders.finish(folder, metrics, outcomes or {}, diverged)
@@ -277,12 +277,12 @@ def test_a_folder_gives_what_results_of_the_study_would(tmp_path):
             for seed in range(3):
                 outcomes = {"test_error": (random.random(50) < 0.3 + shift).astype(np.float32)}
                 metrics = {"test_error": float(outcomes["test_error"].mean()), "validation_error": random.random()}
-                run = Run(variant, seed, {}, {"rate": rate}, f"{variant}{rate}")
+                run = Run(variant, seed, {}, {"rate": rate}, f"{variant}{rate}", {"hyper.rate": rate})
                 folder = folders.run_folder(tmp_path, run)
                 folders.begin(folder, {"hyper": {"rate": rate}, "steps": 3})
                 folders.finish(folder, metrics, outcomes, "")
                 runs.append(run)
-    results = Results(tmp_path, runs, {"rate": (0.1, 1.0)}, ("validation_error", "min"))
+    results = Results(tmp_path, runs, {"hyper.rate": (0.1, 1.0)}, ("validation_error", "min"))
     comparison = inputs.Comparison([tmp_path])
     for row in results.rows:
         own = comparison.row(row.variant)

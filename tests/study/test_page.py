@@ -14,7 +14,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from jaxdl.study import claims, folders, page
+from jaxdl.study import claims, folders, page, report
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Run
 from jaxdl.study.statistics import Estimate
@@ -35,15 +35,18 @@ ENVIRONMENT = {
 VOID = {"meta", "img", "input", "br"}
 
 
-def make(workdir, names, *, seeds=3, steps=(10, 20, 30), lost=(), error=None, tune=None, curve=None, metrics=COLUMNS):
+def make(
+    workdir, names, *, seeds=3, steps=(10, 20, 30), lost=(), error=None, curve=None, metrics=COLUMNS,
+    environments=(ENVIRONMENT,),
+):  # fmt: skip
     """Results of made-up runs. lost: (variant, seed) that diverged; error: (variant number, seed) -> test error."""
     runs, random = [], np.random.default_rng(0)
     for number, name in enumerate(names):
         for seed in range(seeds):
-            run = Run(name, seed, {}, {"rate": 0.1}, f"hash{number}")
+            run = Run(name, seed, {}, {"rate": 0.1}, f"hash{number}", {})
             runs.append(run)
             folder = folders.run_folder(workdir, run)
-            folders.begin(folder, {"environment": ENVIRONMENT})
+            folders.begin(folder, {"environment": environments[len(runs) % len(environments)]})
             for step in steps:
                 value = curve(number, seed, step) if curve else 1 / step + 0.01 * number + random.random() / 1000
                 row = {"fit": "deep", "step": step, "validation_error": value}
@@ -52,16 +55,16 @@ def make(workdir, names, *, seeds=3, steps=(10, 20, 30), lost=(), error=None, tu
             values = {name: random.random() / 10 + 0.02 * number for name in metrics}
             values = dict.fromkeys(values, error(number, seed)) if error else values
             folders.finish(folder, values, {}, "deep at step 5" if (name, seed) in lost else "")
-    return Results(workdir, runs, tune or {"rate": (0.1,)}, ("validation_error", "min"))
+    return Results(workdir, runs, {}, ("validation_error", "min"))
 
 
 def write(tmp_path, results, findings=(), **changes):
     """The text of the page."""
     options = dict(
         title=TITLE, doc=f"{TITLE}\n\nWhat is\ncompared.\n\nMinutes: 2.", results=results, columns=COLUMNS,
-        findings=findings, notes=["An own note."], figures=[], command=COMMAND, environments=[ENVIRONMENT],
+        published=(), findings=findings, notes=["An own note."], differs=(), figures=[], command=COMMAND,
     )  # fmt: skip
-    page.write(tmp_path / "report.html", **(options | changes))
+    page.write(tmp_path / "report.html", report.Report(**(options | changes)))
     return (tmp_path / "report.html").read_text()
 
 
@@ -232,12 +235,11 @@ def test_text_has_a_contrast_of_at_least_4_5_and_lines_of_at_least_3(tmp_path, s
 
 
 def test_names_from_the_data_are_text_whatever_they_contain(tmp_path):
-    results = make(tmp_path, NASTY)
+    results = make(tmp_path, NASTY, environments=[ENVIRONMENT | {"machine": NASTY[0]}])
     names = [row.variant for row in results.rows]
     claim = claims.less("x", names[0], names[1], "test_error", names[0], names[1])
     finding = claims.Finding(claim, "holds", (ESTIMATE,), 0.004, 0.04, None, (names[0],))
-    environment = ENVIRONMENT | {"machine": names[0]}
-    text = write(tmp_path, results, [finding], title=NASTY[0], doc=NASTY[1], notes=NASTY, environments=[environment])
+    text = write(tmp_path, results, [finding], title=NASTY[0], doc=NASTY[1], notes=NASTY)
     tree = Tree(text)
     assert tree.texts("th", scope="row") == names
     assert tree.texts("h1") == tree.texts("title") == [NASTY[0]]
@@ -311,7 +313,7 @@ def test_a_contrast_is_named_by_its_variants_and_weights():
 def test_lost_runs_and_missing_values_are_shown_with_their_reason(tmp_path):
     names = ["whole", "part", "none"]
     lost = [("part", 1), *(("none", seed) for seed in range(3))]
-    results = make(tmp_path, names, lost=lost, tune={"rate": (0.1, 0.3)})
+    results = make(tmp_path, names, lost=lost)
     results.rows[0].metrics["test_error"][:] = [math.nan, math.nan, math.nan]
     results.rows[0].metrics["train_error"][0] = math.nan
     text = write(tmp_path, results)
@@ -348,9 +350,8 @@ def test_without_results_the_page_says_so(tmp_path):
 
 
 def test_what_is_needed_to_get_it_again_is_there(tmp_path):
-    results = make(tmp_path, ["one"])
     other = ENVIRONMENT | {"cores": 64, "date": "2024-05-01", "git_commit": ""}
-    tree = Tree(write(tmp_path, results, environments=[ENVIRONMENT, other]))
+    tree = Tree(write(tmp_path, make(tmp_path, ["one"], environments=[other, ENVIRONMENT])))
     assert "An own note." in tree.texts("li")
     stated = dict(zip(tree.texts("dt"), tree.texts("dd"), strict=True))  # by the second one, where both do
     assert stated == {
