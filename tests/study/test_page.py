@@ -14,7 +14,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from jaxdl.study import claims, folders, page, report
+from jaxdl.study import charts, claims, folders, page, report
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Run
 from jaxdl.study.statistics import Estimate
@@ -306,8 +306,8 @@ def test_claims_show_estimate_interval_verdict_and_the_folded_statistics(tmp_pat
 
 
 def test_a_contrast_is_named_by_its_variants_and_weights():
-    assert page.contrast_name({"a": 1.0, "b": -1.0}) == "a − b"
-    assert page.contrast_name({"a": -1.0, "b": 0.5, "c": 0.5}) == "−a + 0.5 × b + 0.5 × c"
+    assert charts.contrast_name({"a": 1.0, "b": -1.0}) == "a − b"
+    assert charts.contrast_name({"a": -1.0, "b": 0.5, "c": 0.5}) == "−a + 0.5 × b + 0.5 × c"
 
 
 def test_lost_runs_and_missing_values_are_shown_with_their_reason(tmp_path):
@@ -345,7 +345,7 @@ def test_without_results_the_page_says_so(tmp_path):
     everything = make(tmp_path / "lost", ["one"], lost=[("one", seed) for seed in range(3)])
     for results in (everything, Results(tmp_path, [], {}, ("validation_error", "min"))):
         tree = Tree(write(tmp_path, results))
-        assert tree.texts("p", kind="lead") == ["There are no results: no run of this study has a metric of the table."]
+        assert tree.texts("p", kind="lead") == ["There are no results: no run has a metric of the table."]
         assert "Learning curves" not in tree.texts("h2") and tree.texts("code") == [COMMAND]
 
 
@@ -369,7 +369,7 @@ def test_what_is_needed_to_get_it_again_is_there(tmp_path):
     [(0, 1, False), (-3e-7, 2e-7, False), (1e6, 1.0001e6, False), (0.3, 97, True), (1e-9, 1e9, True), (3, 4, True)],
 )
 def test_ticks_are_few_in_order_and_inside(low, high, logarithmic):
-    ticks = page.Axis(low, high, logarithmic).ticks()
+    ticks = charts.Axis(low, high, logarithmic).ticks()
     places = [tick["at"] for tick in ticks]
     assert 2 <= len(ticks) <= 6
     assert places == sorted(places) and places[0] >= 0 and places[-1] <= 100
@@ -379,7 +379,7 @@ def test_ticks_are_few_in_order_and_inside(low, high, logarithmic):
 @pytest.mark.parametrize("means", [[0.0], [5.0], [5.0, 5.0], [-1.0, 1.0], [1e-12, 1.0], [3.0, 3.0 + 1e-15]])
 @pytest.mark.parametrize("half", [0.0, 0.5, 1e9])
 def test_every_mean_lies_on_its_axis(means, half):
-    axis = page.fitting_axis(means, [mean - half for mean in means], [mean + half for mean in means], 0.5)
+    axis = charts.fitting_axis(means, [mean - half for mean in means], [mean + half for mean in means], 0.5)
     assert axis.low < axis.high and all(axis.low <= mean <= axis.high for mean in means)
     assert all(0 <= axis.at(value) <= 100 for value in (*means, -1e12, 1e12))
     assert len(axis.ticks()) >= 2
