@@ -17,11 +17,12 @@ FORMS = ("png", "svg", "pdf")
 
 
 class Cell(NamedTuple):
-    """A cell of a table. value: to sort by, "" where there is none; why: a remark on what is missing."""
+    """A cell of a table. value: to sort by, "" where there is none; why: a remark on what is missing; best: bold."""
 
     text: str
     value: float | str = ""
     why: str = ""
+    best: bool = False
 
 
 class Table(NamedTuple):
