@@ -16,6 +16,7 @@ def bands(
     *,
     logarithmic: bool = False,
     whole: bool = False,
+    logarithmic_x: bool = False,
     title: str = "",
     reference: tuple[str, float] | None = None,
 ) -> Figure:
@@ -39,8 +40,11 @@ def bands(
         axes.axhline(reference[1], color="gray", linestyle="--", linewidth=1, label=reference[0])
     if logarithmic:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value).lstrip("0.")[:1] in "25" else "")
+    if logarithmic_x:
+        axes.set_xscale("log")
+    for axis in [axes.yaxis] * logarithmic + [axes.xaxis] * logarithmic_x:
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     if whole:
         axes.set_xticks(sorted({value for x, _ in lines.values() for value in x}))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
