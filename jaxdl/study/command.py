@@ -120,8 +120,8 @@ class Study:
             sys.exit(stop.status)
 
     def load(self, workdir: str | Path = "") -> "Finished":
-        """What the last launch in a workdir found, without training. UserError where there is none of this study."""
-        from jaxdl.study import folders, launch, run
+        """What the last launch in a workdir found; nothing is written. UserError where there is none of this study."""
+        from jaxdl.study import finished, folders, launch, run
         from jaxdl.training.stopping import Requests
 
         place = Path(workdir or f"runs/{self.name}")
@@ -130,7 +130,9 @@ class Study:
             raise UserError(f"{place} holds no launch of {self.name}: name the --workdir of one")
         values, only, swept = asked["values"], asked["only"], tuple(asked["swept"])
         command = folders.read_command(place)
-        return run.reread(launch.prepare(self, launch.Asked(values, place, only, swept, command), Requests()))
+        found = launch.prepare(self, launch.Asked(values, place, only, swept, command), Requests())
+        run.check_there(found)
+        return finished.look(found)
 
     def main(self) -> None:
         """Run from the command line; exits 2 with one line for a mistake, 128 + signal when interrupted."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +42,13 @@ class Finished:
         """One row a variant at its best trial, as in the report."""
         content = self.report
         return Shown(
-            [report.main_table(content.results, content.columns, content.published)],
+            report.main_table(content.results, content.columns, content.published),
             report.notes(content.results, content.columns, content.published, content.notes),
         )
 
     def claims(self) -> "Shown":
         """What the papers claim, and what the runs say about it; `.findings` has it as data."""
-        return Shown([report.claims_table(self.report.findings)], [], self.report.findings)
+        return Shown(report.claims_table(self.report.findings), [], self.report.findings)
 
     def frame(self) -> Any:
         """Every metric of every run as a pandas DataFrame: results.csv, with the point of its trial. Needs pandas."""
@@ -99,17 +99,16 @@ class Finished:
 
 
 class Shown(NamedTuple):
-    """Tables and notes, as text or in a notebook. findings: what claims are about, where they are what is shown."""
+    """A table and its notes, as text or in a notebook. findings: of the claims, where they are what is shown."""
 
-    tables: list[report.Table]
+    table: report.Table
     notes: list[str]
-    findings: Any = ()
+    findings: Sequence[claims.Finding] = ()
 
     def __repr__(self) -> str:
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
-            for number, table in enumerate(self.tables):
-                report.print_table(table, self.notes if number == len(self.tables) - 1 else ())
+            report.print_table(self.table, self.notes)
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
@@ -118,11 +117,36 @@ class Shown(NamedTuple):
         def line(cells: list[Any], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-        text = ""
-        for table in self.tables:
-            rows = "".join(line([cell.text for cell in row], "td") for row in table.rows)
-            text += f"<table><thead>{line(table.header, 'th')}</thead><tbody>{rows}</tbody></table>"
+        rows = "".join(line([cell.text for cell in row], "td") for row in self.table.rows)
+        text = f"<table><thead>{line(self.table.header, 'th')}</thead><tbody>{rows}</tbody></table>"
         return text + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+
+
+def look(launch: Launch) -> Finished:
+    """What the run folders hold; nothing is written or drawn."""
+    study, config = launch.study, launch.config
+    # Trials on other data, or on splits of another size, are not tested on the same examples.
+    one_test_set = not any(key.startswith("data.") for key in launch.grid)
+    results = Results(launch.asked.workdir, launch.rows, launch.grid, study.select, one_test_set)
+    notes = study.notes(config)
+    if config.data.order == "shared":
+        notes.append("All runs saw the training examples in the same order.")
+    if len(launch.groups) > 1:
+        point = sweep.named(pictured(launch, results).point)
+        notes.append(f"Pictures: of {point}, where most variants have their best trial.")
+    content = report.Report(
+        title=study.doc.strip().splitlines()[0],
+        doc=study.doc,
+        results=results,
+        columns=study.columns,
+        published=study.published(config),
+        findings=claims.judge(study.claims(config), results),
+        notes=notes,
+        differs=study.differs(config),
+        figures=[],
+        command=launch.asked.command,
+    )
+    return Finished(launch, content)
 
 
 def conclude(launch: Launch, may_train: bool) -> Finished:
@@ -130,35 +154,18 @@ def conclude(launch: Launch, may_train: bool) -> Finished:
 
     may_train: whether the figures may train anew what has lost its checkpoints
     """
-    study, asked = launch.study, launch.asked
-    results = Results(asked.workdir, launch.rows, launch.grid, study.select)
-    notes = study.notes(launch.config)
-    if launch.config.data.order == "shared":
-        notes.append("All runs saw the training examples in the same order.")
-    group = pictured(launch, results)
-    if len(launch.groups) > 1:
-        notes.append(f"Pictures: of {sweep.named(group.point)}, where most variants have their best trial.")
+    content, workdir = look(launch).report, launch.asked.workdir
+    group = pictured(launch, content.results)
     try:
         figures = draw(launch, group, may_train)
     except UserError as error:
         group.settings.warn(f"note: no pictures, because {error}")
         figures = {}
-    content = report.Report(
-        title=study.doc.strip().splitlines()[0],
-        doc=study.doc,
-        results=results,
-        columns=study.columns,
-        published=study.published(launch.config),
-        findings=claims.judge(study.claims(launch.config), results),
-        notes=notes,
-        differs=study.differs(launch.config),
-        figures=report.save_figures(asked.workdir / "figures", figures),
-        command=asked.command,
-    )
-    folders.write_text(asked.workdir / "results.csv", results.csv(study.name))
-    claims.write(asked.workdir / "claims.json", content.findings)
-    folders.write_text(asked.workdir / "report.md", report.markdown(content))
-    page.write(asked.workdir / "report.html", content)
+    content = content._replace(figures=report.save_figures(workdir / "figures", figures))
+    folders.write_text(workdir / "results.csv", content.results.csv(launch.study.name))
+    claims.write(workdir / "claims.json", content.findings)
+    folders.write_text(workdir / "report.md", report.markdown(content))
+    page.write(workdir / "report.html", content)
     return Finished(launch, content)
 
 

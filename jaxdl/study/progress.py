@@ -11,14 +11,14 @@ LINE_SECONDS = 5.0
 
 
 class Display:
-    """Shows each fit's progress and the time left of the whole study, to `stream`.
+    """Shows each fit's progress and the time left of the whole study, to `stream`, standard error by default.
 
     The time left assumes that a fit costs in proportion to runs x steps x parameters, at the pace so far, and
     that each fit that has not begun compiles for as long as the others did.
     """
 
-    def __init__(self, plans: Sequence[Plan], stream: TextIO = sys.stderr) -> None:
-        self.stream, self.plans = stream, list(plans)
+    def __init__(self, plans: Sequence[Plan], stream: TextIO | None = None) -> None:
+        self.stream, self.plans = stream or sys.stderr, list(plans)
         self.costs = {plan.name: plan.runs * max(plan.steps, 1) * max(plan.parameters, 1) for plan in plans}
         self.done: dict[str, float] = {}
         self.seen = self.line_at = time.monotonic()

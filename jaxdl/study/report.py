@@ -166,7 +166,12 @@ def gaps(row: Row, metric: str) -> np.ndarray:
 def notes(results: Results, columns: Sequence[str], published: Sequence[Published], own: Sequence[str]) -> list[str]:
     """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
-    lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
+    tested = (
+        "all seeds share one test set."
+        if results.one_test_set
+        else ("trials differ in their data, so claims compare means alone, over seeds.")
+    )
+    lines = [f"± is the half-width of the 95% interval over seeds (Student's t); {tested}"]
     if gap_metric(results, columns):
         lines.append("gap: test minus training.")
     for source in dict.fromkeys(each.source for each in published):

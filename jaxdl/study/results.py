@@ -40,11 +40,18 @@ class Results:
     trials: {variant: its trials, the best first} by the mean over seeds of `select`, a metric of the validation split
         and its direction. Trials with a run that diverged or failed come after all others; ties keep the grid's order.
     rows: the best trial of each variant
+    one_test_set: whether all runs were tested on the same examples
     """
 
     def __init__(
-        self, workdir: Path, runs: Sequence[Run], grid: dict[str, Sequence[Any]], select: tuple[str, str]
+        self,
+        workdir: Path,
+        runs: Sequence[Run],
+        grid: dict[str, Sequence[Any]],
+        select: tuple[str, str],
+        one_test_set: bool = True,
     ) -> None:
+        self.one_test_set = one_test_set
         self.workdir, self.runs, self.grid, self.select = workdir, tuple(runs), grid, select
         self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
         self._number = {(run.variant, run.hash, run.seed): number for number, run in enumerate(runs)}
@@ -65,7 +72,8 @@ class Results:
         for run in row.runs:
             record = self.record(run)
             if metric in record["metrics"]:
-                outcomes = folders.read_outcomes(folders.run_folder(self.workdir, run))
+                folder = folders.run_folder(self.workdir, run)
+                outcomes = folders.read_outcomes(folder) if self.one_test_set else {}
                 found[run.seed] = outcomes.get(metric, record["metrics"][metric])
         return found
 
@@ -113,7 +121,7 @@ class Results:
         return Row(
             variant,
             point,
-            [key for key, value in point.items() if at_edge(value, self.grid[key])],
+            [key for key, value in point.items() if at_edge(value, self.grid[key])] if names else [],
             runs,
             sum(record["status"] == "diverged" for record in records),
             sum(record["status"] == "failed" for record in records),

@@ -176,7 +176,7 @@ def test_a_dry_run_trains_nothing_and_makes_no_folder(tmp_path):
     rows = {row[0]: row[1:] for row in map(str.split, lines) if len(row) == 8 and row[-1] == "-"}
     assert rows["autoencoder_layer1"][:4] == ["20", "1,500", f"{2 * 64 * 64 + 128:,}", "1"]
     assert rows["depth4"][:4] == ["120", "3,000", f"{4 * (64 * 64 + 64) + 650:,}", "1"]
-    assert len(rows) == 1 + 4 + 4 + 1 + 2
+    assert len(rows) == 4 + 4 + 1 + 2
 
 
 def test_a_dry_run_of_a_subset(tmp_path):

@@ -86,7 +86,7 @@ def test_a_folder_of_another_study(tiny, finished, tmp_path):
 
 def test_text_and_html_have_every_number_and_no_markup_of_others(finished):
     text, page = repr(finished), finished._repr_html_()
-    rows = finished.table().tables[0].rows
+    rows = finished.table().table.rows
     assert [row[0].text for row in rows] == ["plain", "decay"]
     for row in rows:
         assert all(f"<td>{cell.text}</td>" in page for cell in row)

@@ -20,6 +20,7 @@ from jaxdl.training import devices
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = dict(
     seeds=None, only="", strategy=None, device=None, runs_at_once=None, workers=1, share="", on_failure="continue",
+    distributed=False, coordinator="", hosts=0, host=-1,
     list=False, report=False, figure="", format="pdf", style="paper",
 )  # fmt: skip
 
@@ -206,4 +207,4 @@ def test_workers_stop_with_their_parent_and_end_with_the_bits_of_one_process(tin
     config.steps, config.evaluations = steps, 30
     alone = tiny.run(config, workdir=tmp_path / "alone", sweep="model.hidden=4,6")
     assert (tmp_path / "shared" / "results.csv").read_text() == (tmp_path / "alone" / "results.csv").read_text()
-    assert repr(tiny.load(tmp_path / "shared").table().tables) == repr(alone.table().tables)
+    assert repr(tiny.load(tmp_path / "shared").table().table) == repr(alone.table().table)
