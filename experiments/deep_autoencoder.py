@@ -148,6 +148,16 @@ def flat(source: Any, split: str) -> np.ndarray:
     return images.reshape(len(images), -1)
 
 
+def claims(config: Any) -> list[Any]:
+    """What the paper says of Figure 2."""
+    less, paper, error = jaxdl.study.claims.less, "Hinton & Salakhutdinov 2006, Figure 2", "test_squared_error"
+    better = "The pretrained deep autoencoder reconstructs with a smaller squared error than"
+    return [
+        less("beats-pca", f"{better} principal components as many as its code has", paper, error, "pretrained", "pca"),
+        less("beats-random", f"{better} the same network from random weights", paper, error, "pretrained", "random"),
+    ]
+
+
 def published(config: Any) -> list[Published]:
     """The paper's squared errors per test image of MNIST, with codes of 30 numbers."""
     paper, widths = "Hinton & Salakhutdinov 2006, Figure 2", config.model.widths
@@ -212,6 +222,7 @@ study = Study(
     doc=__doc__,
     variants=variants,
     train=train,
+    claims=claims,
     published=published,
     differs=differs,
     figures=figures,
