@@ -44,12 +44,17 @@ def bands(
         axes.set_xscale("log")
     for axis in [axes.yaxis] * logarithmic + [axes.xaxis] * logarithmic_x:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        low, high = axis.get_view_interval()
+        between = "25" if axis is axes.yaxis or high < 200 * low else ()  # side by side, more have no room
+        axis.set_minor_formatter(lambda value, _, between=between: f"{value:g}" if f"{value:e}"[0] in between else "")
     if whole:
         axes.set_xticks(sorted({value for x, _ in lines.values() for value in x}))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if len(lines) > 5:  # would cover the lines
+        figure.legend(loc="outside right upper", frameon=False)
+    else:
+        axes.legend(frameon=False)
     return figure
 
 
