@@ -13,6 +13,7 @@ from jaxdl.study.claims import VERDICTS, Finding
 from jaxdl.study.results import Results, Row, headings, interval, is_fraction, shown, title
 
 NO_BREAK = "\u00a0"
+NO_RESULTS = "There are no results: no run has a metric of the table."
 WORDS = {"packages": "versions", "machine": "hardware"}  # for keys of environment.json
 
 
@@ -83,7 +84,7 @@ def of_study(content: report.Report) -> Page:
         title=name,
         subtitle=subtitle,
         paragraphs=paragraphs(content.doc, content.title),
-        sentences=[*verdicts(content.findings), *best(results, columns[0])] if columns else [],
+        sentences=[*verdicts(content.findings), *best(results, columns[0])] if columns else [NO_RESULTS],
         dots=dots(results, columns[0] if columns else ""),
         table=report.main_table(results, columns, content.published),
         caption="Each variant at its best trial: mean ± half-width of the 95% interval over seeds.",

@@ -184,7 +184,7 @@ def test_more_is_better_where_the_metric_says_so(tmp_path):
     results = make(tmp_path, ["low", "high"], error=lambda n, s: [0.2, 0.9][n], metrics=("test_accuracy",))
     tree = Tree(write(tmp_path, results, columns=("test_accuracy",)))
     assert [each[2] for each in tree.all("span", kind="name")][:2] == ["high", "low"]
-    assert tree.texts("p", kind="lead") == [""]  # no claim, no validation metric: nothing to say
+    assert tree.texts("p", kind="lead") == []  # no claim, no validation metric: nothing to say
 
 
 def test_the_page_is_well_formed_accessible_and_needs_no_network(tmp_path):
