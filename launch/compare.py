@@ -1,22 +1,33 @@
-"""One table, and verdicts on claims, from any study folders, finished or running, and from anybody's results.
+"""One table, and verdicts on claims, from any study folders, finished or running, and anybody's CSV.
 
     python -m launch.compare DIR_OR_CSV... [options]
 
-DIR is the --workdir of a study. A CSV has the columns variant, seed, metric and value, one value a line; a column
-`hash`, as in jaxdl's own results.csv, tells tuning points apart; all others are ignored. Of several tuning points of a
-variant, the one with the best mean validation error (else loss) over seeds is compared. With several inputs, variants
-are called INPUT/VARIANT.
+DIR is the --workdir of a study. A CSV has the columns variant, seed, metric and value, one value a
+line; a column `hash`, as in jaxdl's own results.csv, tells tuning points apart. Of several tuning
+points of a variant, the one with the best mean validation error (else loss) over seeds is compared.
+With several inputs, variants are called INPUT/VARIANT.
 
 --claims=FILE       claims to test, as TOML (below)
---metric=NAME,...   columns, names or patterns as in val_*; also --columns. Default: every test_* metric that all have
+--metric=NAME,...   what is shown, names or patterns as in val_*. Default: every test_* metric that
+                    all have
 --rows=GLOB,...     variants to show, as in random-*
---format=FORM       text, md, latex or csv (one line a variant, full precision, fractions not in %)
---spread=WHAT       ± is ci: half of the 95% interval over seeds; std: their standard deviation; sem: of their mean
---digits=N          digits after the point. Default: 2 for errors and accuracies, in %, and 3 for others
---bold              mark the best of each column, and what a paired test over common seeds does not tell from it
+--columns=KEY       one metric, and a column for each value of KEY: a key of the runs' config, as in
+                    model.hidden; a further column of a CSV; or `input`. Default metric: the first
+--x=KEY             such a table, and a plot of it: the metric against KEY, a line with its band for
+                    each variant; into --output=FILE.png, .svg or .pdf, or on the page of html
+--style=WHERE       of the plot: paper or slides
+--format=FORM       text, md, latex, html (one page with charts, for which no network is needed) or
+                    csv (one line a variant, full precision, fractions not in %)
+--spread=WHAT       ± is ci: half of the 95% interval over seeds; std: their standard deviation;
+                    sem: of their mean
+--digits=N          digits after the point. Default: 2 for errors and accuracies, in %; 3 for others
+--bold              mark the best of each column, and what a paired test over common seeds does not
+                    tell from it
 --output=FILE       where to write; default: standard output
+--watch[=SECONDS]   all of it anew every 5 seconds, as long as runs of the folders go on
 
-A claim is tested on the seeds that its variants have in common. It says one of
+A claim is tested at the best tuning points, on seeds that its variants have in common. It says one
+of
 
     [[claim]]
     id = "dropout-helps"                        [[claim]]
@@ -30,266 +41,30 @@ A claim is tested on the seeds that its variants have in common. It says one of
 """
 
 import argparse
-import contextlib
-import csv
-import fnmatch
-import io
-import math
+import os
 import re
+import shlex
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-import numpy as np
-
 from jaxdl.errors import UserError, unknown
-from launch.inputs import Comparison, Row, read_claims
+from launch import documents, plots, tables, watching, webpage
+from launch.inputs import Value, is_number, read_claims
+from launch.rows import Comparison, Rows
 
 # The modules that read folders and judge claims import jax: functions import them, so that --help is quick.
 if TYPE_CHECKING:
     from jaxdl.study.claims import Finding
 
-FORMATS = ("text", "md", "latex", "csv")
-SPREADS = {
-    "ci": "the half-width of the 95% interval over seeds (Student's t)",
-    "std": "the standard deviation over seeds",
-    "sem": "the standard error of the mean over seeds",
-}
-OPTIONS = ("--claims", "--metric", "--columns", "--rows", "--format", "--spread", "--digits", "--bold", "--output")
-DIRECTIONS = {"error": -1, "loss": -1, "accuracy": 1, "score": 1}  # of a word in a metric's name; 1: larger is better
-WIDTH = 98
-
-
-class Cell(NamedTuple):
-    """A metric of a variant. spread: what stands after ±, nan for one run; count: runs that have the metric."""
-
-    mean: float
-    spread: float
-    count: int
-    best: bool
-
-
-class Table(NamedTuple):
-    """What is shown: rows, metrics, and a cell [row][metric] of each."""
-
-    rows: list[Row]
-    metrics: list[str]
-    cells: list[list[Cell]]
-
-
-def tabulate(comparison: Comparison, rows: list[Row], metrics: list[str], spread: str, bold: bool) -> Table:
-    """The cells of the table; adds to the notes of the comparison."""
-    best = {metric: best_of(comparison, rows, metric) if bold else set() for metric in metrics}
-    cells = []
-    for row in rows:
-        numbers = [(metric, row.values(metric)) for metric in metrics]
-        cells.append([Cell(*summary(own, spread), len(own), row.variant in best[metric]) for metric, own in numbers])
-    return Table(rows, metrics, cells)
-
-
-def summary(values: np.ndarray, spread: str) -> tuple[float, float]:
-    """(mean, what stands after ±) of values [n]; nan for what too few values do not have."""
-    from jaxdl.study.results import interval
-
-    mean, half = interval(values)
-    if spread == "ci" or math.isnan(half):
-        return mean, half
-    deviation = float(np.std(values, ddof=1))
-    return mean, deviation if spread == "std" else deviation / math.sqrt(len(values))
-
-
-def best_of(comparison: Comparison, rows: Sequence[Row], metric: str) -> set[str]:
-    """The variants to mark: the best mean, and what is not told from it at 5% after Holm's correction.
-
-    None where the name of the metric doesn't say which way is better, or where nothing can be tested.
-    """
-    from jaxdl.study import claims
-
-    directions = {DIRECTIONS[word] for word in re.split(r"[^a-z]+", metric.lower()) if word in DIRECTIONS}
-    if len(directions) != 1:
-        comparison.notes.append(f"{metric} has nothing bold: its name does not say whether less or more is better.")
-        return set()
-    sign = directions.pop()
-    means = {row.variant: sign * row.values(metric).mean() for row in rows if row.values(metric).size}
-    if len(means) < 2:
-        return set()
-    best = max(means, key=lambda variant: means[variant])
-    make = claims.greater if sign > 0 else claims.less
-    found = {name: make(name, "", "", metric, best, name) for name in means if name != best}
-    verdicts = {finding.claim.id: finding.verdict for finding in claims.judge(list(found.values()), comparison)}
-    untested = [name for name, verdict in verdicts.items() if verdict == "no verdict"]
-    if untested:
-        comparison.notes.append(f"{metric}: {', '.join(untested)} can't be told from {best} with fewer than two seeds.")
-    if len(untested) == len(verdicts):
-        return set()
-    return {best} | {name for name, verdict in verdicts.items() if verdict not in ("holds", "no verdict")}
-
-
-def written(cell: Cell, percent: bool, digits: int | None, sign: str) -> str:
-    """ "4.31 ± 0.22". sign: what stands for ±."""
-    if not cell.count:
-        return "-"
-    scale, places = (100 if percent else 1), digits if digits is not None else 2 if percent else 3
-    form = "f" if abs(cell.mean) < 1e7 else "e"
-    spread = "" if math.isnan(cell.spread) else f"{sign}{scale * cell.spread:.{places}{form}}"
-    return f"{scale * cell.mean:.{places}{form}}{spread}"
-
-
-def grid(comparison: Comparison, table: Table, form: str, digits: int | None) -> tuple[list[str], list[list[str]]]:
-    """Header and body of the table, as text of a format other than csv."""
-    percent = [comparison.fraction(metric) for metric in table.metrics]
-    header = [name.replace("_", " ") + " %" * own for name, own in zip(table.metrics, percent, strict=True)]
-    marked = any(cell.best for line in table.cells for cell in line)
-    body = []
-    for row, line in zip(table.rows, table.cells, strict=True):
-        count = str(row.done) if row.done == len(row.runs) else f"{row.done} of {len(row.runs)}"
-        texts = []
-        for cell, own in zip(line, percent, strict=True):
-            text = written(cell, own, digits, r" \pm " if form == "latex" else " ± ")
-            few = f" (n={cell.count})" if 0 < cell.count != row.done else ""
-            if form == "latex":
-                text = "--" if not cell.count else f"$\\mathbf{{{text}}}$" if cell.best else f"${text}$"
-            elif form == "md" and cell.best:
-                text = f"**{text}**"
-            elif form == "text" and marked:
-                text += "*" if cell.best else " "
-            texts.append(text + few)
-        body.append([escaped(row.variant, form), escaped(count, form), *texts])
-    return [escaped(name, form) for name in ("variant", "n", *header)], body
-
-
-LATEX = {character: "\\" + character for character in "&%$#_{}"}
-LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-
-
-def escaped(text: str, form: str) -> str:
-    """Text as it stands in one line of a format."""
-    text = " ".join(text.split())
-    if form == "latex":
-        return text.translate(str.maketrans(LATEX))
-    return text.replace("|", r"\|") if form == "md" else text
-
-
-def text_document(header: list[str], body: list[list[str]], notes: list[str], findings: Sequence["Finding"]) -> str:
-    """For a terminal or a pipe, at most 98 columns wide: what does not fit stands in further tables below."""
-    header = [name.replace(" %", "\N{NO-BREAK SPACE}%") for name in header]
-    words = [max(map(len, name.split(" "))) for name in header]
-    widths = [max(min(word, 20), *(len(line[place]) for line in body)) for place, word in enumerate(words)]
-    widths[0] = min(widths[0], 40)
-    blocks: list[list[int]] = [[]]
-    for place in range(2, len(header)):
-        if blocks[-1] and sum(widths[other] + 2 for other in (0, 1, *blocks[-1], place)) - 2 > WIDTH:
-            blocks.append([])
-        blocks[-1].append(place)
-    lines = []
-    for block in blocks:
-        places = [0, 1, *block]
-        for number, texts in enumerate([header, *body]):
-            cells = [textwrap.wrap(texts[place], widths[place]) if texts[place] else [] for place in places]
-            if number:  # numbers stay in one line
-                cells[1:] = [[texts[place]] for place in places[1:]]
-            height = max(map(len, cells))
-            for level in range(height):
-                pieces = [cell[level] if level < len(cell) else "" for cell in cells]
-                first = pieces[0].ljust(widths[0])
-                others = [piece.rjust(widths[place]) for piece, place in zip(pieces[1:], places[1:], strict=True)]
-                lines.append("  ".join([first, *others]).rstrip().replace("\N{NO-BREAK SPACE}", " "))
-            if not number:
-                lines.append("  ".join("-" * widths[place] for place in places))
-        lines.append("")
-    return "\n".join(lines) + "\n" + plain_text(notes, findings)
-
-
-def plain_text(notes: list[str], findings: Sequence["Finding"]) -> str:
-    """Notes and verdicts, folded."""
-    from jaxdl.study import report
-
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        for note in notes:
-            print(textwrap.fill(note, WIDTH))
-        report.print_claims(findings)
-    return text.getvalue()
-
-
-def markdown_document(header: list[str], body: list[list[str]], notes: list[str], findings: Sequence["Finding"]) -> str:
-    """Tables and a list, as GitHub renders them."""
-    lines = _markdown_table(header, body)
-    lines += ["", *(f"- {escaped(note, 'text')}" for note in notes)]
-    if findings:
-        body = [[escaped(text, "md") for text in _said(finding)] for finding in findings]
-        lines += ["", *_markdown_table(["verdict", "claim", "found"], body)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(header: list[str], body: list[list[str]]) -> list[str]:
-    rule = "|---|" + "---:|" * (len(header) - 1) if header[0] == "variant" else "|" + "---|" * len(header)
-    return ["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(line) + " |" for line in body)]
-
-
-def latex_document(header: list[str], body: list[list[str]], notes: list[str], findings: Sequence["Finding"]) -> str:
-    """Tables for booktabs; the notes are comments."""
-    lines = ["% needs \\usepackage{booktabs}", *(f"% {escaped(note, 'text')}" for note in notes)]
-    lines += _latex_table("lr" + "r" * (len(header) - 2), header, body)
-    if findings:
-        body = [[escaped(text, "latex") for text in _said(finding)] for finding in findings]
-        lines += ["", *_latex_table(r"lp{0.4\linewidth}p{0.4\linewidth}", ["verdict", "claim", "found"], body)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_table(columns: str, header: list[str], body: list[list[str]]) -> list[str]:
-    # A line that begins with [ would be read as the length that may follow the \\ before it.
-    return [
-        f"\\begin{{tabular}}{{{columns}}}",
-        "\\toprule",
-        " & ".join(header) + r" \\",
-        "\\midrule",
-        *("{}" * line[0].startswith(("[", "*")) + " & ".join(line) + r" \\" for line in body),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-
-
-def _said(finding: "Finding") -> list[str]:
-    """Verdict, claim, and what was found."""
-    from jaxdl.study import report
-
-    claim = finding.claim
-    return [finding.verdict, f"{claim.text} ({claim.paper})", "; ".join(report.claim_lines(finding))]
-
-
-DOCUMENTS = {"text": text_document, "md": markdown_document, "latex": latex_document}
-
-
-def wide_csv(table: Table, spread: str) -> str:
-    """One line a variant; of each metric METRIC_mean, METRIC_SPREAD and METRIC_n, in the metric's own units."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", *(f"{metric}_{part}" for metric in table.metrics for part in ("mean", spread, "n"))])
-    for row, line in zip(table.rows, table.cells, strict=True):
-        numbers = [(*("" if math.isnan(x) else repr(x) for x in cell[:2]), cell.count) for cell in line]
-        writer.writerow([row.variant, *(field for fields in numbers for field in fields)])
-    return text.getvalue()
-
-
-def picked(what: str, patterns: str, names: Sequence[str]) -> list[str]:
-    """The names that match, in the order of the patterns, which commas separate. what: in words, for errors."""
-    found: dict[str, None] = {}
-    for pattern in filter(None, map(str.strip, patterns.split(","))):
-        matching = [name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)]
-        if not matching:
-            raise unknown(what, pattern, names)
-        found |= dict.fromkeys(matching)
-    return list(found)
-
-
-def default_metrics(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """The test_* metrics that all rows with a result have; all metrics where there is none."""
-    known = [row for row in rows if row.done]
-    test = [name for name in names if name.startswith("test_") and all(row.values(name).size for row in known)]
-    return test or list(names)
+PICTURES = (".png", ".svg", ".pdf")
+FORMATS = ("text", "md", "latex", "csv", "html")
+STYLES = ("", "paper", "slides")
+OPTIONS = (
+    *("--claims", "--metric", "--rows", "--columns", "--x", "--style", "--format", "--spread", "--digits", "--bold"),
+    *("--output", "--watch"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -304,99 +79,177 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line, checked as far as no input is needed for it."""
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("inputs", nargs="*", type=Path)
-    parser.add_argument("--metric", "--columns", default="")
+    for option in ("--metric", "--rows", "--columns", "--x", "--style"):
+        parser.add_argument(option, default="")
     parser.add_argument("--format", default="text")
     parser.add_argument("--spread", default="ci")
     parser.add_argument("--bold", action="store_true")
-    parser.add_argument("--rows", default="")
     parser.add_argument("--digits")
     parser.add_argument("--claims", type=Path)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--watch", default="")
+    # What follows a bare --watch is an input, not its seconds.
+    arguments = ["--watch=5" if each == "--watch" else each for each in arguments]
     asked, further = parser.parse_known_intermixed_args(arguments)
     if further:
         raise unknown("option", further[0].split("=")[0], OPTIONS)
     if not asked.inputs:
         raise UserError("nothing to compare: name the folder of a study, or a CSV; --help says more")
-    for option, valid in (("format", FORMATS), ("spread", SPREADS)):
+    for option, valid in (("format", FORMATS), ("spread", tables.SPREADS), ("style", STYLES)):
         if getattr(asked, option) not in valid:
-            raise unknown(f"--{option}", getattr(asked, option), valid)
+            raise unknown(f"--{option}", getattr(asked, option), filter(None, valid))
     if asked.digits is not None:
         if not re.fullmatch(r"\d|1[0-5]", asked.digits):
             raise UserError(f"--digits={asked.digits} is not possible: it is a whole number from 0 to 15")
         asked.digits = int(asked.digits)
+    if asked.watch and not (re.fullmatch(r"\d*\.?\d+", asked.watch) and float(asked.watch) > 0):
+        raise UserError(f"--watch={asked.watch} is not possible: it is a number of seconds above 0")
     if asked.format == "csv" and (asked.bold or asked.digits is not None):
         raise UserError("--format=csv has full precision and no bold: leave out --digits and --bold")
+    _check_files(asked)
+    return asked
+
+
+def _check_files(asked: argparse.Namespace) -> None:
+    """UserError where files contradict each other, or the other options."""
     used = [path.resolve() for path in (*asked.inputs, asked.claims) if path]
     if len(set(used)) < len(used):
         raise UserError("an input is named twice")
     if asked.output and asked.output.resolve() in used:
         raise UserError(f"--output={asked.output} would replace what is read: name another file")
-    return asked
+    if asked.style and not asked.x:
+        raise UserError(f"--style={asked.style} is that of a plot: add --x=KEY")
+    if asked.x and asked.columns:
+        raise UserError(f"--x={asked.x} makes the columns of the table: leave out --columns={asked.columns}")
+    apart = bool(asked.x) and asked.format != "html"  # the plot is a file of its own
+    if apart and not (asked.output and asked.output.suffix in PICTURES):
+        raise UserError(f"--x={asked.x} needs --output=FILE.png, .svg or .pdf for its plot, or --format=html")
+    if not apart and asked.output and asked.output.suffix in PICTURES:
+        raise UserError(f"--output={asked.output} is for a plot: add --x=KEY, or name a file for the {asked.format}")
 
 
-def compare(asked: argparse.Namespace) -> tuple[str, str]:
-    """(the document, what goes to standard error beside it)."""
+class Made(NamedTuple):
+    """What a comparison comes to. beside: for standard error; plot: a picture, where it is a file of its own"""
+
+    document: str
+    beside: str = ""
+    plot: bytes = b""
+
+
+def compare(asked: argparse.Namespace, command: str) -> Made:
+    """What the command line asks for. command: as text, for who wants to get it again"""
     from jaxdl.study import claims
 
-    comparison = Comparison(asked.inputs)
+    key = asked.columns or asked.x
+    comparison = Comparison(asked.inputs, [key] if key not in ("", "input") else [])
     names = comparison.metrics()
     made = read_claims(asked.claims, names) if asked.claims else []
-    variants = [row.variant for row in comparison.rows]
-    shown = picked("variant in --rows", asked.rows, variants) if asked.rows else variants
-    rows = [row for row in comparison.rows if row.variant in shown]
-    metrics = picked("metric", asked.metric, names) if asked.metric and names else default_metrics(rows, names)
-    comparison.notes.insert(0, f"± is {SPREADS[asked.spread]}; n: runs with a result.")
-    table = tabulate(comparison, rows, metrics, asked.spread, asked.bold)
-    findings = [_in_own_units(comparison, finding) for finding in claims.judge(made, comparison)]
-    notes = [*comparison.notes, *_further_notes(comparison, table, asked)]
+    values, said = by(comparison, key, "--columns" if asked.columns else "--x") if key else ({}, [])
+    variants = shown(comparison, values, asked.rows, bare=key == "input")
+    metrics = tables.picked("metric", asked.metric, names) if asked.metric and names else []
+    rows = [row for each in values.values() or [comparison] for row in each.rows if row.variant in variants]
+    metrics = metrics or tables.default_metrics(rows, names)[: 1 if key else None]
+    if key:
+        if len(metrics) > 1:
+            raise UserError(f"a table by {key} shows one metric, not {', '.join(metrics)}: choose it with --metric")
+        metric = metrics[0] if metrics else ""
+        columns = tables.value_columns(comparison, key, metric, values)
+        said = [f"Columns: {tables.titled(comparison, metric)} by {key}.", *said]
+    else:
+        columns = tables.metric_columns(comparison, metrics)
+    table, unsure = tables.tabulate(variants, columns, values or comparison, asked.spread, asked.bold)
+    findings = claims.judge(made, comparison)
+    chosen = comparison.notes
+    if key:  # then the best tuning points are those of claims and charts alone
+        chosen = [f"Claims and charts: {note}" for note in chosen] if made or asked.format == "html" else []
+    notes = [
+        f"± is {tables.SPREADS[asked.spread]}; n: runs with a result.",
+        *dict.fromkeys([*said, *chosen, *unsure, *further_notes(comparison, table, asked)]),
+    ]
+    plot = b""
+    if asked.x:
+        form = "png" if asked.format == "html" else asked.output.suffix[1:]
+        plot = plots.drawn(asked.x, values, variants, metric, comparison.fraction(metric), form, asked.style)
+    if asked.format == "html":
+        return Made(webpage.written(comparison, table, findings, notes, plot, asked, command))
+    if asked.x and not plot:
+        raise UserError(f"there is nothing to plot: no run has a result at a value of {asked.x}")
+    findings = [in_own_units(comparison, finding) for finding in findings]
     if asked.format == "csv":
-        return wide_csv(table, asked.spread), plain_text(notes, findings)
-    header, body = grid(comparison, table, asked.format, asked.digits)
-    return DOCUMENTS[asked.format](header, body, notes, findings), ""
+        return Made(documents.wide_csv(table, asked.spread), documents.plain_text(notes, findings), plot)
+    return Made(documents.written(table, notes, findings, asked.format, asked.digits), plot=plot)
 
 
-def _in_own_units(comparison: Comparison, finding: "Finding") -> "Finding":
+def by(comparison: Comparison, key: str, option: str) -> tuple[dict[Value, Rows], list[str]]:
+    """{value of the key: rows}, and what a reader must know. UserError where no run has it, or its texts are an x."""
+    found, notes = (comparison.by_input(), []) if key == "input" else comparison.by(key, f"key in {option}")
+    words = [str(value) for value in found if not is_number(value)]
+    if option == "--x" and words:
+        raise UserError(f"--x={key} has values that are no numbers: {', '.join(words)}; --columns={key} takes them")
+    return found, notes
+
+
+def shown(comparison: Comparison, values: dict[Value, Rows], patterns: str, bare: bool) -> list[str]:
+    """The variants that the table shows, in the inputs' order. bare: they are called without their input"""
+    known = list(dict.fromkeys(row.own if bare else row.variant for row in comparison.rows))
+    if values:
+        there = {row.variant for rows in values.values() for row in rows.rows}
+        known = [variant for variant in known if variant in there]
+    wanted = tables.picked("variant in --rows", patterns, known) if patterns else known
+    return [variant for variant in known if variant in wanted]
+
+
+def in_own_units(comparison: Comparison, finding: "Finding") -> "Finding":
     """A finding whose metric is not called by a name that makes it %, where the values are no fractions."""
     if comparison.fraction(finding.claim.metric):
         return finding
     return finding._replace(claim=finding.claim._replace(metric=""))
 
 
-def _further_notes(comparison: Comparison, table: Table, asked: argparse.Namespace) -> list[str]:
+def further_notes(comparison: Comparison, table: tables.Table, asked: argparse.Namespace) -> list[str]:
+    """What a reader must know of lost runs, units, bold numbers and tests."""
     from jaxdl.study.results import is_fraction
 
     notes = []
-    lost = [
-        f"{row.variant} ({row.diverged} diverged, {row.failed} failed, {row.absent} running or not there)"
-        for row in table.rows
-        if row.done < len(row.runs)
-    ]
-    if lost:
-        notes.append("Runs without a result: " + ", ".join(lost) + ".")
-    large = [name for name in table.metrics if is_fraction(name) and not comparison.fraction(name)]
+    lost = {variant: tables.lost(rows) for variant, rows in zip(table.variants, table.rows, strict=True)}
+    if any(lost.values()):
+        listed = ", ".join(f"{variant} ({said})" for variant, said in lost.items() if said)
+        notes.append(f"Runs without a result: {listed}.")
+    metrics = dict.fromkeys(column.metric for column in table.columns)
+    large = [name for name in metrics if is_fraction(name) and not comparison.fraction(name)]
     if large:
         notes.append(f"Shown as stored, since a value is above 1: {', '.join(large)}.")
     if any(cell.best for line in table.cells for cell in line):
         notes.append(
-            "Bold (* in text): the best, and what a two-sided paired test over common seeds (5%, Holm) does not tell "
-            "from it."
+            "Bold (* in text): the best of a column, and what a two-sided paired test over common seeds (5%, Holm) "
+            "does not tell from it."
         )
     files = [path.name for path in asked.inputs if not path.is_dir()]
     if files and (asked.bold or asked.claims):
         notes.append(f"{', '.join(files)}: without values of single test examples, tests cover seeds alone.")
+    if asked.claims and len(asked.inputs) > 1 and comparison.rows:
+        notes.append(f"Claims call variants INPUT/VARIANT, as in {comparison.rows[0].variant}.")
     return notes
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: bytes) -> None:
     """Replace a file in one go. UserError when it can't be written."""
-    from jaxdl.study import folders
-
     if path.is_dir():
         raise UserError(f"--output={path} is a folder: name a file")
+    draft = path.with_name(path.name + ".draft")
     try:
-        folders.write_text(path, text)
+        draft.write_bytes(content)
+        draft.replace(path)
     except OSError as error:
         raise UserError(f"--output={path} can't be written: {error.strerror}") from None
+
+
+def put(asked: argparse.Namespace, made: Made) -> str:
+    """Write what goes to a file and to standard error; returns what is for standard output."""
+    print(made.beside, end="", file=sys.stderr)
+    if made.plot or asked.output:
+        write(asked.output, made.plot or made.document.encode())
+    return made.document if made.plot or not asked.output else ""
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -407,15 +260,20 @@ def main(arguments: Iterable[str] | None = None) -> None:
         return
     try:
         asked = parse(arguments)
-        document, beside = compare(asked)
-        if asked.output:
-            write(asked.output, document)
+        once = [each for each in arguments if not each.startswith("--watch")]
+        command = shlex.join(["python", "-m", "launch.compare", *once])
+        if asked.watch:
+            folders = [path for path in asked.inputs if path.is_dir()]
+            watching.follow(lambda: put(asked, compare(asked, command)), folders, float(asked.watch))
         else:
-            print(document, end="")
-        print(beside, end="", file=sys.stderr)
+            print(put(asked, compare(asked, command)), end="", flush=True)
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # as of `| head`; what is left to flush at the end has nowhere to go either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

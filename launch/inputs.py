@@ -1,5 +1,6 @@
 """What `launch.compare` reads: study folders, anybody's results as CSV, and claims as TOML."""
 
+import contextlib
 import csv
 import difflib
 import json
@@ -11,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from jaxdl.errors import UserError, unknown
 from jaxdl.study.config import NOT_HASHED, flatten
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from jaxdl.study.claims import Claim
 
 COLUMNS = ("variant", "seed", "metric", "value")
-SELECT = ("validation_error", "validation_loss")  # the first that all have chooses the tuning point
+OF_ALL = ("seed", "normalisation", "environment", *NOT_HASHED)  # of a config.json: no settings of one run
 CLAIM = ("id", "text", "paper", "metric", "relation")
 RELATIONS = {
     "less": ("one", "other"),
@@ -32,11 +31,15 @@ RELATIONS = {
 }
 
 
+Value = float | int | str  # of a setting
+
+
 class Run(NamedTuple):
     """A run as an input holds it.
 
     point: what tells tuning points apart; status: done, diverged, failed, running or absent
-    settings: its dotted config without hyperparameters; folder: where the values of test examples lie
+    settings: {dotted key: value} of its config, or the further columns of its line in a CSV
+    folder: where its files lie; None of a CSV
     """
 
     variant: str
@@ -44,81 +47,17 @@ class Run(NamedTuple):
     seed: int
     status: str
     metrics: dict[str, float]
-    settings: dict[str, Any] = {}  # noqa: RUF012
+    settings: dict[str, Value] = {}  # noqa: RUF012
     folder: Path | None = None
 
 
-class Row(NamedTuple):
-    """A variant at its chosen tuning point. diverged, failed, absent: how many runs have no metrics, and why."""
+def read(path: Path, keys: Sequence[str] = ()) -> list[Run]:
+    """The runs of a study folder or a CSV. UserError when it holds none or is wrong.
 
-    variant: str
-    runs: list[Run]
-    diverged: int
-    failed: int
-    absent: int
-
-    @property
-    def done(self) -> int:
-        """How many runs have metrics."""
-        return len(self.runs) - self.diverged - self.failed - self.absent
-
-    def values(self, metric: str) -> np.ndarray:
-        """The metric of the runs that have it, [n]."""
-        return np.array([run.metrics[metric] for run in self.runs if metric in run.metrics], np.float64)
-
-
-class Comparison:
-    """The rows of all inputs, where claims are looked up.
-
-    notes: what a reader of the table must know
+    keys: columns of a CSV that tell tuning points apart, beside `hash`
     """
-
-    def __init__(self, inputs: Sequence[Path]) -> None:
-        self.rows: list[Row] = []
-        self.notes: list[str] = []
-        for path, name in zip(inputs, _names(inputs), strict=True):
-            rows, notes = choose(path, read(path))
-            prefix = f"{name}/" if len(inputs) > 1 else ""
-            self.rows += [row._replace(variant=prefix + row.variant) for row in rows]
-            self.notes += [f"{name}: {note}" if prefix else note for note in notes]
-
-    def row(self, variant: str) -> Row | None:
-        """The row of a variant; None where no input has it."""
-        return next((row for row in self.rows if row.variant == variant), None)
-
-    def values(self, row: Row, metric: str) -> dict[int, Any]:
-        """{seed: the values of test examples [N], or their mean alone} of the runs of a row that have the metric."""
-        from jaxdl.study import folders
-
-        return {
-            run.seed: (folders.read_outcomes(run.folder) if run.folder else {}).get(metric, run.metrics[metric])
-            for run in row.runs
-            if metric in run.metrics
-        }
-
-    def metrics(self) -> list[str]:
-        """All metrics, in order of first appearance."""
-        return list(dict.fromkeys(name for row in self.rows for run in row.runs for name in run.metrics))
-
-    def fraction(self, metric: str) -> bool:
-        """Whether to show a metric as %: an error or accuracy that is stored as a fraction, as none above 1 is."""
-        from jaxdl.study.results import is_fraction
-
-        return is_fraction(metric) and all((np.abs(row.values(metric)) <= 1).all() for row in self.rows)
-
-
-def _names(inputs: Sequence[Path]) -> list[str]:
-    """What each input is called: its folder or file; the paths as they are given where those are alike."""
-    names = [path.resolve().name if path.is_dir() else path.stem for path in inputs]
-    return names if len(set(names)) == len(names) else [str(path) for path in inputs]
-
-
-def read(path: Path) -> list[Run]:
-    """The runs of a study folder or a CSV. UserError when it holds none or is wrong."""
     try:
-        if path.is_dir():
-            return read_folder(path)
-        return read_csv(path)
+        return read_folder(path) if path.is_dir() else read_csv(path, keys)
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from None
 
@@ -130,17 +69,14 @@ def read_folder(folder: Path) -> list[Run]:
         number = place.name.removeprefix("seed=")
         if not (number.isdecimal() and place.is_dir()):
             continue
-        config = _config(place)
-        hyper = config.pop("hyper", {})
-        out = ("seed", "normalisation", "environment", *NOT_HASHED)
         settings = {
-            key: value
-            for key, value in flatten(config).items()
-            if not any(key == each or key.startswith(each + ".") for each in out)
+            key: _value(value)
+            for key, value in flatten(_config(place)).items()
+            if not any(key == each or key.startswith(each + ".") for each in OF_ALL)
         }
         variant, point = place.parts[-3:-1]
         status, metrics = _result(place)
-        numbers = [value for value in hyper.values() if isinstance(value, int | float)]
+        numbers = [value for key, value in settings.items() if key.startswith("hyper.") and is_number(value)]
         found.append((numbers, Run(variant, point, int(number), status, metrics, settings, place)))
     if not found:
         raise UserError(f"{folder} holds no runs: a study keeps them in VARIANT/HASH/seed=NUMBER of its --workdir")
@@ -168,7 +104,38 @@ def _config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) and isinstance(config.get("hyper", {}), dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _value(value: Any) -> Value:
+    """What stands at a key: a number, or anything else as text; so does a number that is written as text."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+            value = int(value) if value.is_integer() and abs(value) < 1e15 else value
+    return value if is_number(value) and math.isfinite(value) else str(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether something is a number that can be plotted; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl that have a fit and a step; what is half written is left out."""
+    from jaxdl.study import folders
+
+    try:
+        rows = folders.read_metrics(folder)
+    except ValueError:  # no text
+        return []
+    return [row for row in rows if isinstance(row, dict) and "fit" in row and is_number(row.get("step"))]
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a run was trained in; {} where that is not known."""
+    environment = _config(folder).get("environment", {})
+    return environment if isinstance(environment, dict) else {}
 
 
 def _order(path: Path) -> dict[tuple[str, ...], int]:
@@ -186,40 +153,55 @@ def ended(metrics: dict[str, float]) -> tuple[str, dict[str, float]]:
     return ("done", metrics) if all(map(math.isfinite, metrics.values())) else ("diverged", {})
 
 
-def read_csv(path: Path) -> list[Run]:
-    """The runs of a CSV of variant, seed, metric and value. UserError with the line of a mistake."""
-    values: dict[tuple[str, str, int], dict[str, float]] = {}
-    lines: dict[tuple[str, str, int, str], int] = {}
+def read_csv(path: Path, keys: Sequence[str] = ()) -> list[Run]:
+    """The runs of a CSV of variant, seed, metric and value. UserError with the line of a mistake.
+
+    keys: further columns that tell tuning points apart, beside `hash`
+    """
+    runs: dict[tuple[str, str, int], Run] = {}
+    lines: dict[tuple[str, str, int, str], tuple[int, dict[str, str]]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in COLUMNS if name not in header]
-            if missing:
-                near = difflib.get_close_matches(missing[0], header, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                there = textwrap.shorten(", ".join(header), 200)
-                lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
-                raise UserError(f"{path}: no {lacking}; {hint}its columns, by commas: {there}")
+            header = _header(path, next(reader, []))
             for fields in reader:
-                if any(field.strip() for field in fields):  # a spreadsheet may end in lines of commas
-                    line = dict(zip(header, map(str.strip, fields), strict=False))
-                    variant, seed, metric, value = _line(f"{path}, line {reader.line_num}", line)
-                    key = variant, line.get("hash", ""), seed
-                    first = lines.setdefault((*key, metric), reader.line_num)
-                    if first != reader.line_num:
-                        raise UserError(
-                            f"{path}, line {reader.line_num}: variant {variant!r}, seed {seed}, metric {metric!r} is "
-                            f"in line {first} already"
-                        )
-                    values.setdefault(key, {})[metric] = value
+                if not any(field.strip() for field in fields):  # a spreadsheet may end in lines of commas
+                    continue
+                line = dict(zip(header, map(str.strip, fields), strict=False))
+                variant, seed, metric, value = _line(f"{path}, line {reader.line_num}", line)
+                settings = {key: _value(line[key]) for key in header if key not in COLUMNS and line.get(key)}
+                parts = [f"{key}={settings.get(key, '')}" for key in keys if key in header]
+                run = variant, " ".join([line.get("hash", ""), *parts]), seed
+                number, first = lines.setdefault((*run, metric), (reader.line_num, line))
+                if number != reader.line_num:
+                    differ = [key for key in header if key not in COLUMNS and line.get(key) != first.get(key)]
+                    hint = f", with another {differ[0]}: show it with --columns={differ[0]}" if differ else ""
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: variant {variant!r}, seed {seed}, metric {metric!r} is "
+                        f"in line {number} already{hint}"
+                    )
+                runs.setdefault(run, Run(*run, "done", {}, settings)).metrics[metric] = value
     except UnicodeDecodeError:
         raise UserError(f"{path} is no text in UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path} is no CSV: {error}") from None
-    if not values:
+    if not runs:
         raise UserError(f"{path} holds no runs: there is no line below its header")
-    return [Run(*key, *ended(metrics)) for key, metrics in values.items()]
+    ends = {key: ended(run.metrics) for key, run in runs.items()}
+    return [run._replace(status=ends[key][0], metrics=ends[key][1]) for key, run in runs.items()]
+
+
+def _header(path: Path, fields: Sequence[str]) -> list[str]:
+    """The names of the columns. UserError where one is missing."""
+    header = [name.strip() for name in fields]
+    missing = [name for name in COLUMNS if name not in header]
+    if not missing:
+        return header
+    near = difflib.get_close_matches(missing[0], header, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    there = textwrap.shorten(", ".join(header), 200)
+    lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
+    raise UserError(f"{path}: no {lacking}; {hint}its columns, by commas: {there}")
 
 
 def _line(where: str, line: dict[str, str]) -> tuple[str, int, str, float]:
@@ -234,51 +216,6 @@ def _line(where: str, line: dict[str, str]) -> tuple[str, int, str, float]:
         return line["variant"], int(seed[1]), line["metric"], float(line["value"])
     except ValueError:
         raise UserError(f"{where}: value {line['value']!r} is no number") from None
-
-
-def choose(path: Path, runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
-    """The row of each variant at its best tuning point, and what a reader must know of the choice.
-
-    As in a study: a point that lost a run is chosen only if all points did; ties go to the first.
-    """
-    variants: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        variants.setdefault(run.variant, {}).setdefault(run.point, []).append(run)
-    tuned = {variant: points for variant, points in variants.items() if len(points) > 1}
-    several = [run for points in tuned.values() for own in points.values() for run in own]
-    done = [run for run in several if run.status == "done"]
-    select = next((name for name in SELECT if all(name in run.metrics for run in done)), None)
-    if select is None:
-        raise UserError(
-            f"{path}: variant {next(iter(tuned))!r} has several tuning points (hashes), and not all runs have "
-            f"{' or '.join(SELECT)} to choose one by"
-        )
-    notes = []
-    if tuned:
-        notes.append(f"Of several tuning points, that with the least mean {select} is compared.")
-        keys = dict.fromkeys(key for run in several for key in run.settings)
-        differ = {
-            key
-            for points in tuned.values()
-            for key in keys
-            if len({repr(run.settings.get(key)) for own in points.values() for run in own if run.settings}) > 1
-        }
-        if differ:
-            notes.append(f"Points of a variant differ in more than hyperparameters: {', '.join(sorted(differ))}.")
-
-    def rank(points: dict[str, list[Run]], point: str) -> tuple[bool, float]:
-        known = [run.metrics[select] for run in points[point] if run.status == "done"]
-        seeds = {run.seed for own in points.values() for run in own}
-        return len(known) < len(seeds), float(np.mean(known)) if known else math.inf
-
-    rows = []
-    for variant, points in variants.items():
-        best = min(points, key=lambda point: rank(points, point)) if variant in tuned else next(iter(points))
-        chosen = sorted(points[best], key=lambda run: run.seed)
-        status = [run.status for run in chosen]
-        absent = status.count("running") + status.count("absent")
-        rows.append(Row(variant, chosen, status.count("diverged"), status.count("failed"), absent))
-    return rows, notes
 
 
 def read_claims(path: Path, metrics: Sequence[str]) -> list["Claim"]:

@@ -1,7 +1,6 @@
 """Tables and verdicts of launch.compare against numpy and scipy, from folders and from CSV files."""
 
-import csv
-import io
+import html
 import math
 import re
 import subprocess
@@ -12,65 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from comparing import CLAIM, LESS, draws, read, refused, store, table, two
 
 from jaxdl.study import claims, folders, statistics
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Run
-from launch import compare, inputs
+from launch import compare, inputs, tables
+from launch.rows import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIM = '[[claim]]\nid = "x"\ntext = "one is less"\npaper = "ours"\nmetric = "test_error"\n'
-LESS = CLAIM + 'relation = "less"\none = "one"\nother = "other"\n'
-
-
-@pytest.fixture
-def ran(capsys):
-    """A function that runs the command and returns (exit status, standard output, standard error)."""
-
-    def call(*arguments):
-        status = 0
-        try:
-            compare.main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
-def table(path, values, extra=()):
-    """A CSV of {variant: {metric: values [S]}}; a value None is left out."""
-    lines = [("variant", "seed", "metric", "value")]
-    for variant, metrics in values.items():
-        for metric, numbers in metrics.items():
-            lines += [(variant, s, metric, repr(float(x))) for s, x in enumerate(numbers) if x is not None]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([*lines, *extra])
-    return path
-
-
-def store(workdir, variant, seed, metrics, point="aaaa", outcomes=None, diverged="", config=None):
-    run = Run(variant, seed, {}, {}, point, {})
-    folder = folders.run_folder(workdir, run)
-    folders.begin(folder, config or {"hyper": {}})
-    folders.finish(folder, metrics, outcomes or {}, diverged)
-    return run
-
-
-def read(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def draws(mean, count=5, seed=0, spread=0.01):
-    return mean + spread * np.random.default_rng(seed).standard_normal(count)
-
-
-def two(path, *means, **options):
-    names = ("one", "other", "third")
-    columns = [draws(mean, seed=number, **options) for number, mean in enumerate(means)]
-    metrics = {name: {"test_error": own} for name, own in zip(names, columns, strict=False)}
-    return table(path, metrics), columns
 
 
 # tables
@@ -87,7 +36,7 @@ def two(path, *means, **options):
 def test_means_and_spreads_are_those_of_scipy_in_full_precision(tmp_path, ran, spread, half):
     values = {name: {"test_error": draws(0.2, n, n), "test_loss": draws(3, n)} for name, n in (("b", 5), ("a", 2))}
     status, out, err = ran(table(tmp_path / "r.csv", values), "--format=csv", f"--spread={spread}")
-    assert status == 0 and compare.SPREADS[spread] in " ".join(err.split())
+    assert status == 0 and tables.SPREADS[spread] in " ".join(err.split())
     rows = read(out)
     assert [row["variant"] for row in rows] == ["b", "a"]
     for row in rows:
@@ -132,11 +81,11 @@ def test_special_characters_are_escaped(tmp_path, ran):
     name = r"a&b%c$d#e_f{g}h~i^j\k|l"
     path = table(tmp_path / "r.csv", {name: {"test_loss|x_&": [1.0, 2.0]}, "[x] a,b": {"test_loss|x_&": [1.0, 2.0]}})
     latex = ran(path, "--format=latex")[1]
-    escaped = r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k|l"
-    assert f"\n{escaped} & 2 &" in latex and r"test loss|x \&" in latex
+    escaped = r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k\textbar{}l"
+    assert f"\n{escaped} & 2 &" in latex and r"test loss\textbar{}x \&" in latex
     assert "\n{}[x] a,b & 2 &" in latex  # \\[x] would be a length
     lines = ran(path, "--format=md")[1].splitlines()
-    cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", lines[2])[1:-1]]
+    cells = [html.unescape(cell.strip().replace(r"\|", "|")) for cell in re.split(r"(?<!\\)\|", lines[2])[1:-1]]
     assert cells[0] == name and len(cells) == 3
     assert [row["variant"] for row in read(ran(path, "--format=csv")[1])] == [name, "[x] a,b"]
 
@@ -157,7 +106,7 @@ def test_default_columns_are_the_test_metrics_of_all_else_all(tmp_path, ran):
     none = {"a": {"val_acc": [0.1], "val_loss": [1]}, "b": {"val_acc": [0.2]}}
     header = list(read(ran(table(tmp_path / "b.csv", none), "--format=csv")[1])[0])[1::3]
     assert header == ["val_acc_mean", "val_loss_mean"]
-    header = list(read(ran(table(tmp_path / "a.csv", some), "--format=csv", "--columns=train*,test_error")[1])[0])
+    header = list(read(ran(table(tmp_path / "a.csv", some), "--format=csv", "--metric=train*,test_error")[1])[0])
     assert header[1::3] == ["train_error_mean", "test_error_mean"]
 
 
@@ -219,7 +168,7 @@ def test_claims_about_a_csv_are_paired_t_tests_with_holms_correction(tmp_path, r
     more = LESS.replace('"x"', '"y"').replace('"less"', '"greater"').replace('"other"', '"third"')
     (tmp_path / "c.toml").write_text(LESS + more)
     p = statistics.holm([scipy.stats.ttest_rel(one, other).pvalue, scipy.stats.ttest_rel(one, third).pvalue])
-    comparison = inputs.Comparison([path])
+    comparison = Comparison([path])
     found = claims.judge(inputs.read_claims(tmp_path / "c.toml", comparison.metrics()), comparison)
     np.testing.assert_allclose([finding.adjusted for finding in found], p, rtol=1e-9)
     interval = scipy.stats.ttest_rel(one, other).confidence_interval(0.95)
@@ -283,7 +232,7 @@ def test_a_folder_gives_what_results_of_the_study_would(tmp_path):
                 folders.finish(folder, metrics, outcomes, "")
                 runs.append(run)
     results = Results(tmp_path, runs, {"hyper.rate": (0.1, 1.0)}, ("validation_error", "min"))
-    comparison = inputs.Comparison([tmp_path])
+    comparison = Comparison([tmp_path])
     for row in results.rows:
         own = comparison.row(row.variant)
         assert [run.point for run in own.runs] == [run.hash for run in row.runs]
@@ -294,7 +243,7 @@ def test_a_folder_gives_what_results_of_the_study_would(tmp_path):
     assert claims.judge(made, comparison) == claims.judge(made, results)
     assert claims.judge(made, comparison)[0].weakest.examples == 50
     (tmp_path / "results.csv").write_text(results.csv("a study"))
-    of_file = inputs.Comparison([tmp_path / "results.csv"])
+    of_file = Comparison([tmp_path / "results.csv"])
     assert [own.values("test_error").tolist() for own in of_file.rows] == [
         own.values("test_error").tolist() for own in comparison.rows
     ]
@@ -303,9 +252,9 @@ def test_a_folder_gives_what_results_of_the_study_would(tmp_path):
 def test_rows_of_a_folder_have_the_order_of_results_csv(tmp_path):
     for variant in ("a", "c", "b"):
         store(tmp_path, variant, 0, {"test_error": 0.1})
-    assert [row.variant for row in inputs.Comparison([tmp_path]).rows] == ["a", "b", "c"]
+    assert [row.variant for row in Comparison([tmp_path]).rows] == ["a", "b", "c"]
     (tmp_path / "results.csv").write_text("study,variant,hash,seed,metric,value\ns,c,aaaa,0,m,1\ns,a,aaaa,0,m,1\n")
-    assert [row.variant for row in inputs.Comparison([tmp_path]).rows] == ["c", "a", "b"]
+    assert [row.variant for row in Comparison([tmp_path]).rows] == ["c", "a", "b"]
 
 
 def test_a_point_that_lost_a_run_is_chosen_last_and_loss_stands_in_for_error(tmp_path, ran):
@@ -322,7 +271,7 @@ def test_points_that_differ_in_more_than_hyperparameters_are_named(tmp_path):
     for point, steps in (("aaaa", 10), ("bbbb", 20)):
         config = {"hyper": {"rate": steps}, "steps": steps, "seeds": steps, "runtime": {"x": steps}, "seed": steps}
         store(tmp_path, "v", 0, {"validation_error": 0.1, "test_error": 0.1}, point, config=config)
-    assert "differ in more than hyperparameters: steps." in inputs.Comparison([tmp_path]).notes[1]
+    assert "differ in more than hyperparameters: steps." in Comparison([tmp_path]).notes[1]
 
 
 def test_runs_that_run_failed_diverged_or_are_half_written_are_counted_and_shown(tmp_path, ran):
@@ -355,7 +304,7 @@ def test_values_that_are_not_finite_lose_their_run(tmp_path, ran):
     _, out, err = ran(path, "--format=csv")
     (row,) = read(out)
     assert (row["test_error_n"], row["test_loss_n"], float(row["test_error_mean"])) == ("2", "2", 0.2)
-    assert "v (1 diverged, 0 failed" in err
+    assert "v (1 diverged)" in err
 
 
 def test_several_inputs_are_told_apart_by_their_names(tmp_path, ran):
@@ -382,7 +331,7 @@ def test_several_inputs_are_told_apart_by_their_names(tmp_path, ran):
 def test_what_spreadsheets_write_is_read(tmp_path):
     text = "\ufeffnote, variant ,seed,metric,value,hash\r\nx,a,0.0,m, 1.5 ,\r\n,a,1,m,2.5,\r\n,,,,,\r\n\r\n"
     (tmp_path / "r.csv").write_text(text, newline="")
-    (row,) = inputs.Comparison([tmp_path / "r.csv"]).rows
+    (row,) = Comparison([tmp_path / "r.csv"]).rows
     assert ([run.seed for run in row.runs], row.values("m").tolist()) == ([0, 1], [1.5, 2.5])
 
 
@@ -403,12 +352,6 @@ WRONG_CSV = [
     ("variant,seed,metric,value,hash\na,0,m,1,x\na,0,m,1,y\n", "several tuning points"),
     (HEADER + "a,0,m\xff,1\n", "is no text in UTF-8"),
 ]
-
-
-def refused(result, message):
-    status, out, err = result
-    assert (status, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
-    assert message in err
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG_CSV)
