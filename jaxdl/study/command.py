@@ -35,8 +35,8 @@ usage: python -m experiments.{name} [options]
   --runs_at_once=N         runs in one program call; default: what fits in runtime.memory_gigabytes
   --workers=N              N processes, each on its own share of the cores (CPU)
   --share=K/N              train the K-th of N shares of the runs, without a report: for job arrays
-  --distributed            one of several hosts that share the runs; host 0 writes the report. They find
-                           each other as SLURM, Open MPI, Kubernetes or a TPU pod say, or by
+  --distributed            one of several hosts that share the runs; host 0 writes the report.
+                           SLURM, Open MPI, Kubernetes or a TPU pod tell them of each other, or
                            --coordinator=HOST:PORT (of host 0) --hosts=N --host=I
   --on_failure=stop        the first program that fails ends the launch; default: continue
   --offline                use only data that are here; download nothing

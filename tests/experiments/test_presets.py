@@ -106,7 +106,7 @@ def evaluated(tmp_path_factory):
     """evaluated(name, preset): its runs, the plans for one run of each variant, and the keys that this left unread.
 
     A shape evaluation of all of `paper`'s runs takes 10 GB. What asks for a section of the config as a whole (as
-    `hyper` and `tune` are asked for, which go into programs as a whole) reads none of its keys here.
+    `hyper`, `tune` and `sweeps` are asked for) reads none of its keys here.
     """
     known = {}
 
@@ -142,7 +142,7 @@ def test_every_key_of_a_recipe_is_read(name, evaluated):
     unread = []
     for preset in CONFIGS[name].PRESETS:
         _, _, keys = evaluated(name, preset)
-        unread.append({key for key in keys if key.split(".")[0] not in ("hyper", "tune")} - read_elsewhere)
+        unread.append({key for key in keys if key.split(".")[0] not in ("hyper", "tune", "sweeps")} - read_elsewhere)
     assert set.intersection(*unread) == set()
     assert set.union(*unread) <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
