@@ -149,8 +149,8 @@ def read_run(folder: Path) -> dict[str, Any]:
 def read_outcomes(folder: Path) -> dict[str, np.ndarray]:
     """{"test_name": float32 [N]}, the value of each test example; {} where there is none."""
     try:
-        with np.load(folder / "outcomes.npz", allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with (folder / "outcomes.npz").open("rb") as file, np.load(file, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
 
