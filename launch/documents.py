@@ -111,7 +111,7 @@ def plain_text(notes: list[str], findings: Sequence["Finding"]) -> str:
 def markdown_document(header: list[str], body: list[list[str]], notes: list[str], findings: Sequence["Finding"]) -> str:
     """Tables and a list, as GitHub renders them."""
     lines = _markdown_table(header, body)
-    lines += ["", *(f"- {escaped(note, 'text')}" for note in notes)]
+    lines += ["", *(f"- {escaped(note, 'md')}" for note in notes)]
     if findings:
         body = [[escaped(text, "md") for text in _said(finding)] for finding in findings]
         lines += ["", *_markdown_table(["verdict", "claim", "found"], body)]
