@@ -1,6 +1,7 @@
 """All tests run on 8 fake CPU devices, with strict dtype promotion, and with rank promotion raising."""
 
 import os
+import signal
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -10,6 +11,8 @@ import pytest
 
 from jaxdl import training
 
+# A shell that starts tests in the background has them ignore Ctrl-C; what the tests start must not inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 training.devices.start("cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
