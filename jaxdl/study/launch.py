@@ -98,7 +98,8 @@ class Launch:
     def asks(self) -> dict[str, Any]:
         """What was asked for, as it stands in environment.json."""
         asked = self.asked
-        return {"study": self.study.name, "values": asked.values, "only": asked.only, "swept": asked.swept}
+        study = {"study": self.study.name, "select": self.study.select, "columns": self.study.columns}
+        return study | {"values": asked.values, "only": asked.only, "swept": asked.swept}
 
     def identity(self) -> str:
         """What tells the launch from one of other runs, as text."""
