@@ -32,8 +32,8 @@ def get_config(preset="default"):
     config.compare = dict(
         kinds=("random", "sparse", "denoising"), depths=(1, 2, 3, 4), labels=(10, 50), labelled_depth=2,
         top=True,  # also train the output layer alone, on each kind's layers at the greatest depth
-        sparsity_batches=(1, 8, 64),  # batch sizes at which the sparsity penalty's estimate is looked at
     )  # fmt: skip
+    config.measure = dict(sparsity_batches=(1, 8, 64))  # sizes at which the sparsity penalty's estimate is looked at
     config.model = dict(hidden=64, unit="sigmoid", initialisation="glorot_uniform", tied=False, top_k=16)
     config.hyper = dict(
         learning_rate=0.3, weight_decay=0.0, momentum=0.9,
@@ -47,7 +47,7 @@ def get_config(preset="default"):
     config.optimizer = sections.optimizer()
     config.average = 0.0  # decay of the moving average of the parameters; 0: none
     config.evaluations, config.patience = 20, 0  # stop after so many evaluations without improvement; 0: never
-    config.sweeps = dict(size=("model.hidden=32,64,128",), corruption=("hyper.masking=0.1,0.25,0.5",))
+    config.sweeps = dict(size=("model.hidden=32,64,128",), momentum=("hyper.momentum=0.5,0.9,0.95",))
     config.runtime = sections.runtime()
     if preset == "smoke":
         config.seeds = 2

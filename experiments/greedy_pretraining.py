@@ -49,7 +49,7 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         "compare.depths": compare.depths,
         "compare.labels": compare.labels,
         "compare.labelled_depth": (compare.labelled_depth,),
-        "compare.sparsity_batches": compare.sparsity_batches,
+        "measure.sparsity_batches": config.measure.sparsity_batches,
         "model.hidden": (config.model.hidden,),
     }
     for name, values in counts.items():
@@ -63,11 +63,12 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         for depth in compare.depths
     }
     # Only these have a setting `top`: it would make others of the runs that never knew it.
+    with_top = compare.top
     top = {
         top_of(f"{kind}-{depth}"): KINDS[kind] | {"depth": depth, "labels": 0, "top": True}
         for kind in unsupervised(config)
         for depth in sorted(compare.depths)[-1:]
-        if compare.top
+        if with_top
     }
     depth = compare.labelled_depth
     return chosen | top | {
@@ -165,7 +166,7 @@ def sparsity_bias(config: Any, source: Any, stack: Any, layer: dict[str, np.ndar
 
     layer: {"kernel": [R, inputs, H], "bias": [R, H]}
     """
-    sizes, hyper = config.compare.sparsity_batches, stack.arrays()["hyper"]
+    sizes, hyper = config.measure.sparsity_batches, stack.arrays()["hyper"]
     penalised = np.flatnonzero(hyper["sparsity_weight"] > 0)
     if not (len(sizes) and len(penalised)):
         return {}
@@ -173,7 +174,7 @@ def sparsity_bias(config: Any, source: Any, stack: Any, layer: dict[str, np.ndar
     count = min(total, BIAS_IMAGES)
     if max(sizes) > count:
         raise jaxdl.errors.UserError(
-            f"compare.sparsity_batches={sizes} is not possible: valid is 1 to {count}, the training images used"
+            f"measure.sparsity_batches={sizes} is not possible: valid is 1 to {count}, the training images used"
         )
     # Shuffled, because images may lie class by class; the same images for all runs.
     chosen = jaxdl.data.order.index(np.uint32(0), np.uint32(0), np.arange(count, dtype=np.uint32), total)
@@ -354,8 +355,8 @@ def claims(config: Any) -> list[Any]:
             "depth-hurts-random", "From random weights, the test error grows with every layer",
             "Bengio et al. 2007", "test_error", [f"random-{depth}" for depth in sorted(compare.depths)],
         ))  # fmt: skip
-    if {"plain", "denoising"} <= set(compare.kinds):
-        for depth in compare.depths:
+    if "denoising" in compare.kinds:  # said without plain ones, too, which the preset `full` has: "not run"
+        for depth in compare.depths if "plain" in compare.kinds else sorted(compare.depths)[-1:]:
             found.append(claim.less(
                 f"denoising-beats-plain-{depth}",
                 f"With {depth} layers, denoising autoencoders give a lower test error than plain ones",
@@ -370,21 +371,22 @@ def claims(config: Any) -> list[Any]:
                 "UFLDL exercise on deep networks", "test_error", f"{kind}-{depth}", top_of(f"{kind}-{depth}"),
             ))  # fmt: skip
     sparse = next((name for name in variants(config) if name.startswith("sparse-")), None)
-    if sparse and len(compare.sparsity_batches) > 1:
-        sizes = sorted(compare.sparsity_batches)
+    if sparse and len(config.measure.sparsity_batches) > 1:
+        sizes = sorted(config.measure.sparsity_batches)
         cells = [claim.Cell(sparse, f"train_sparsity_bias_batch{size}") for size in sizes]
         found.append(claim.decreasing(
             "sparsity-needs-batches",
-            f"The fewer images a batch has, the more it overestimates the sparsity penalty: "
-            f"{', '.join(map(str, sizes))} images, first layer",
-            "the lectures", cells[0].metric, cells,
+            f"The fewer images a batch has, the more it overestimates the sparsity penalty of the first layer: "
+            f"{', '.join(map(str, sizes))} images, in nats",
+            "lectures on Ng 2011", cells[0].metric, cells,
         ))  # fmt: skip
     for few, more in pairwise(sorted(compare.labels)):
         for kind in pretrained if "random" in compare.kinds else ():
             one, other = (f"-{compare.labelled_depth}-{labels}labels" for labels in (few, more))
             gain = {f"random{one}": 1.0, f"{kind}{one}": -1.0, f"random{other}": -1.0, f"{kind}{other}": 1.0}
             text = f"{kind.capitalize()} pretraining gains more with {few} labels a class than with {more}"
-            found.append(claim.Claim(f"{kind}-helps-few-{few}", text, "the lectures", "test_error", (gain,), "greater"))
+            paper, id = "lectures on deep learning", f"{kind}-helps-few-{few}"
+            found.append(claim.Claim(id, text, paper, "test_error", (gain,), "greater"))
     return found
 
 
@@ -509,7 +511,7 @@ def by_layer(row: Any, metric: str) -> tuple[list[int], list[np.ndarray]]:
 
 def bias_by_batch(config: Any, row: Any) -> tuple[list[int], list[np.ndarray]]:
     """(batch sizes, values of each seed) of the bias of the sparsity penalty; empty where there is no penalty."""
-    names = {size: f"train_sparsity_bias_batch{size}" for size in sorted(config.compare.sparsity_batches)}
+    names = {size: f"train_sparsity_bias_batch{size}" for size in sorted(config.measure.sparsity_batches)}
     known = {size: row.metrics[name] for size, name in names.items() if name in row.metrics}
     return list(known), list(known.values())
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def _file(name: str) -> Path:
 
 def _load(name: str) -> type[nn.Module]:
     path = _file(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"jaxdl_user_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -76,7 +78,7 @@ def _load(name: str) -> type[nn.Module]:
     own = {
         each: value
         for each, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == path.stem
+        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == spec.name
     }
     if wanted not in own:
         raise unknown(f"Flax module in {path}", wanted, own)

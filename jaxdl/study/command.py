@@ -129,6 +129,7 @@ class Study:
         if asked is None or asked["study"] != self.name:
             raise UserError(f"{place} holds no launch of {self.name}: name the --workdir of one")
         values, only, swept = asked["values"], asked["only"], tuple(asked["swept"])
+        values["runtime"]["device"] = ""  # this machine's, whatever they were trained on
         command = folders.read_command(place)
         found = launch.prepare(self, launch.Asked(values, place, only, swept, command), Requests())
         run.check_there(found)
@@ -254,7 +255,13 @@ class Study:
                 workers.check(options.workers, launch.groups[0].settings.devices[0].platform)
                 arguments = workers.without(sys.argv[1:], "workers")
                 found, trained = run.execute(
-                    launch, False, lambda: workers.work(f"experiments.{self.name}", arguments, options.workers)
+                    launch,
+                    False,
+                    lambda: (
+                        workers.work(f"experiments.{self.name}", arguments, options.workers)
+                        if launch.missing().any()
+                        else []
+                    ),
                 )
             else:
                 found, trained = run.execute(launch, options.on_failure == "stop")

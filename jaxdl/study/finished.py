@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import claims, folders, page, report, styles, sweep
+from jaxdl.study.config import Config
 from jaxdl.study.launch import Group, Launch, fitter
 from jaxdl.study.results import Results
 from jaxdl.study.runs import Runs
@@ -125,9 +126,11 @@ class Shown(NamedTuple):
 def look(launch: Launch) -> Finished:
     """What the run folders hold; nothing is written or drawn."""
     study, config = launch.study, launch.config
-    # Trials on other data, or on splits of another size, are not tested on the same examples.
-    one_test_set = not any(key.startswith("data.") for key in launch.grid)
-    results = Results(launch.asked.workdir, launch.rows, launch.grid, study.select, one_test_set)
+    results = Results(launch.asked.workdir, launch.rows, launch.grid, study.select)
+    # What papers say of a row depends on the trial that it shows.
+    configs = {row.variant: Config(sweep.at(config.content(), row.point)) for row in results.rows}
+    published = [each for name, own in configs.items() for each in study.published(own) if each.variant == name]
+    differs = dict.fromkeys(said for own in configs.values() for said in study.differs(own))
     notes = study.notes(config)
     if config.data.order == "shared":
         notes.append("All runs saw the training examples in the same order.")
@@ -139,10 +142,10 @@ def look(launch: Launch) -> Finished:
         doc=study.doc,
         results=results,
         columns=study.columns,
-        published=study.published(config),
+        published=published,
         findings=claims.judge(study.claims(config), results),
         notes=notes,
-        differs=study.differs(config),
+        differs=list(differs),
         figures=[],
         command=launch.asked.command,
     )

@@ -103,6 +103,11 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
     """Mark a run as running. Its metrics start anew: fits tell the rows that are stored with a checkpoint again."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "config.json", config)
+    restart(folder)
+
+
+def restart(folder: Path) -> None:
+    """Mark a run as running, and forget the metrics that it has logged."""
     (folder / "metrics.jsonl").write_text("")
     write(folder / "status.json", {"status": "running"})
 

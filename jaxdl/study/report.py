@@ -166,12 +166,7 @@ def gaps(row: Row, metric: str) -> np.ndarray:
 def notes(results: Results, columns: Sequence[str], published: Sequence[Published], own: Sequence[str]) -> list[str]:
     """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
-    tested = (
-        "all seeds share one test set."
-        if results.one_test_set
-        else ("trials differ in their data, so claims compare means alone, over seeds.")
-    )
-    lines = [f"± is the half-width of the 95% interval over seeds (Student's t); {tested}"]
+    lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
     if gap_metric(results, columns):
         lines.append("gap: test minus training.")
     for source in dict.fromkeys(each.source for each in published):
@@ -188,10 +183,10 @@ def notes(results: Results, columns: Sequence[str], published: Sequence[Publishe
         flagged = [row for row in results.rows if key in row.edge]
         if flagged:
             best = {row.point[key] for row in flagged}
-            wider = ",".join(map(shown_value, sorted({*grid, *_beyond(grid, best)})))
+            ends = [word for word, end in (("below", min(grid)), ("above", max(grid))) if end in best]
             every = len(flagged) == len(results.rows) > 1
             names = "every variant" if every else ", ".join(row.variant for row in flagged)
-            lines.append(f"* best at the edge of its grid ({names}): extend it with --sweep={key}={wider}")
+            lines.append(f"* best at the edge of its grid ({names}): look {' and '.join(ends)} with --sweep={key}=...")
     without = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _gone(row)]
     if without:
         lines.append("Runs without a result: " + ", ".join(without) + ".")
@@ -205,14 +200,6 @@ def notes(results: Results, columns: Sequence[str], published: Sequence[Publishe
         counts = " and ".join(map(str, cores))
         lines.append(f"Runs were trained on {counts} cores: between those, the last bits of a number may differ.")
     return [*lines, *own]
-
-
-def _beyond(grid: Sequence[Any], best: set[Any]) -> set[Any]:
-    """What to try beyond the ends of a grid of numbers that were best."""
-    whole = all(isinstance(value, int) for value in grid)
-    further = {min(grid) // 2 if whole else float(f"{min(grid) / 3:.2g}")} if min(grid) in best else set()
-    further |= {max(grid) * 2 if whole else float(f"{max(grid) * 3:.2g}")} if max(grid) in best else set()
-    return {value for value in further if value > 0}
 
 
 def _gone(row: Row) -> int:
@@ -292,7 +279,7 @@ def print_claims(findings: Sequence[Finding]) -> None:
     """The verdicts on standard output, at most 100 columns wide."""
     if not findings:
         return
-    print("\nclaims (95% intervals over seeds and test examples)")
+    print("\nclaims (95% intervals over seeds, and test examples where they are measured)")
     for finding in findings:
         said = f"{finding.claim.text} ({finding.claim.paper})"
         print(textwrap.fill(said, 98, initial_indent=f"  {finding.verdict:<13}", subsequent_indent=" " * 15))

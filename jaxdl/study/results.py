@@ -40,18 +40,11 @@ class Results:
     trials: {variant: its trials, the best first} by the mean over seeds of `select`, a metric of the validation split
         and its direction. Trials with a run that diverged or failed come after all others; ties keep the grid's order.
     rows: the best trial of each variant
-    one_test_set: whether all runs were tested on the same examples
     """
 
     def __init__(
-        self,
-        workdir: Path,
-        runs: Sequence[Run],
-        grid: dict[str, Sequence[Any]],
-        select: tuple[str, str],
-        one_test_set: bool = True,
+        self, workdir: Path, runs: Sequence[Run], grid: dict[str, Sequence[Any]], select: tuple[str, str]
     ) -> None:
-        self.one_test_set = one_test_set
         self.workdir, self.runs, self.grid, self.select = workdir, tuple(runs), grid, select
         self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
         self._number = {(run.variant, run.hash, run.seed): number for number, run in enumerate(runs)}
@@ -72,8 +65,7 @@ class Results:
         for run in row.runs:
             record = self.record(run)
             if metric in record["metrics"]:
-                folder = folders.run_folder(self.workdir, run)
-                outcomes = folders.read_outcomes(folder) if self.one_test_set else {}
+                outcomes = folders.read_outcomes(folders.run_folder(self.workdir, run))
                 found[run.seed] = outcomes.get(metric, record["metrics"][metric])
         return found
 
@@ -141,9 +133,9 @@ class Results:
 
 
 def at_edge(value: Any, grid: Sequence[Any]) -> bool:
-    """Whether a number is the least or the greatest of its grid; False for what has no order."""
+    """Whether a number is the least or the greatest of its grid; False for what has no order, and for 0: nothing."""
     ordered = all(isinstance(each, int | float) and not isinstance(each, bool) for each in grid)
-    return ordered and value in (min(grid), max(grid))
+    return ordered and value != 0 and value in (min(grid), max(grid))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxdl.errors import UserError
 from jaxdl.study import finished, folders
 from jaxdl.study.finished import Finished
-from jaxdl.study.launch import Launch, fitter, plan, share
+from jaxdl.study.launch import Group, Launch, fitter, plan, share
 from jaxdl.study.progress import Display
+from jaxdl.study.runs import Runs
 from jaxdl.training import hosts
 
 
@@ -30,7 +31,7 @@ def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] |
                 f"note: {', '.join(changed)} changed since the last launch: the last bits may differ"
             )
         folders.write_launch(asked.workdir, asked.command, launch.asks(), environment)
-        if missing.any():
+        if by or missing.any():
             statuses = by() if by else train(launch, missing, stop_on_failure)
             for number, status in enumerate(statuses or []):
                 if status not in (0, 1):  # 1: some of its runs failed, and say so in their folders
@@ -90,7 +91,7 @@ def check_there(launch: Launch) -> None:
 def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:
     """Train the chosen runs [R], group by group, and store each in its folder when it ends.
 
-    A group that fails unexpectedly is marked so, and does not stop the others unless `stop_on_failure`.
+    A variant that fails unexpectedly in a group is marked so, and does not stop others unless `stop_on_failure`.
     """
     own = {"environment": folders.environment(launch.groups[0].settings, launch.widths)}
     for number in np.flatnonzero(chosen):
@@ -104,19 +105,34 @@ def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:
             settings.progress = lambda now, group=group: display.update(now._replace(name=group.named(now.name)))
             settings.warn = display.say
             try:
-                for done in launch.study.train(group.config, group.source, runs, fitter(group, launch.places)):
-                    _store(launch, done)
-            except UserError:  # a full disk: the runs stay where they are, for the next launch
-                raise
-            except Exception as error:
-                for (owner,) in runs.owners:
-                    if not folders.is_done(launch.places[owner]):
-                        folders.fail(launch.places[owner], repr(error))
-                if stop_on_failure:
-                    raise
-                display.say(traceback.format_exc())
+                _train_group(launch, group, runs, stop_on_failure, display.say)
             finally:
                 settings.progress = lambda _: None
+
+
+def _train_group(launch: Launch, group: Group, runs: Runs, stop_on_failure: bool, say: Callable[[str], None]) -> None:
+    """Train some runs of a group. Where they fail together, each variant is tried alone: one may be the cause."""
+    parts = [runs]
+    while parts:
+        part = parts.pop(0)
+        try:
+            for done in launch.study.train(group.config, group.source, part, fitter(group, launch.places)):
+                _store(launch, done)
+        except UserError:  # a full disk: the runs stay where they are, for the next launch
+            raise
+        except Exception as error:
+            left = part.where(np.array([not folders.is_done(launch.places[owner]) for (owner,) in part.owners]))
+            variants = list(dict.fromkeys(row.variant for row in left.rows))
+            if len(variants) > 1 and not stop_on_failure:
+                for (owner,) in left.owners:
+                    folders.restart(launch.places[owner])
+                parts += [left.where(np.array([row.variant == variant for row in left.rows])) for variant in variants]
+                continue
+            for (owner,) in left.owners:
+                folders.fail(launch.places[owner], repr(error))
+            if stop_on_failure:
+                raise
+            say(traceback.format_exc())
 
 
 def _store(launch: Launch, done: Any) -> None:

@@ -166,7 +166,7 @@ def _run(
     label: str, seed: int, changes: dict[str, Any], base: dict[str, Any], fingerprint: str, point: dict[str, Any]
 ) -> tuple[Run, dict[str, Any]]:
     """One run and its resolved config."""
-    hyper, settings = dict(base["hyper"]), {}
+    hyper, settings = {name: float(value) for name, value in base["hyper"].items()}, {}
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
         if section != "hyper":

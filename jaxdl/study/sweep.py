@@ -27,6 +27,11 @@ def grids(texts: Sequence[str], values: dict[str, Any], named: dict[str, Any]) -
             raise UserError(f"--sweep={text}: write hyper.{key.removeprefix('tune.')}=..., which replaces tune's grid")
         if _outside(key) and key in flatten(values):
             raise UserError(f"--sweep={text}: {key} says nothing about a run; set it with --config.{key}=VALUE")
+        if key.startswith("data."):
+            raise UserError(
+                f"--sweep={text}: a sweep chooses by validation error, which other data make another; launch once for "
+                f"each value with --config.{key}=VALUE, and compare with launch.compare --columns={key}"
+            )
         if key not in keys:
             raise unknown("config key in --sweep", key, _beside(key, keys), near=keys)
         if key in found:
@@ -121,7 +126,7 @@ def _value(key: str, part: Any, like: Any) -> Any:
         return str(part)
     if kind is bool and str(part).lower() in ("true", "false"):
         return str(part).lower() == "true"
-    if kind is float and isinstance(part, int | float) and not isinstance(part, bool):
+    if (kind is float or key.startswith("hyper.")) and isinstance(part, int | float) and not isinstance(part, bool):
         return float(part)
     if kind is int and isinstance(part, int) and not isinstance(part, bool):
         return part

@@ -41,11 +41,11 @@ def print_plan(launch: Launch) -> None:
         )
         for each in own:
             pace = training.pace(group.settings, each.name)
-            at_once = min(each.runs_at_once, pace["runs_at_once"]) if pace else each.runs_at_once
             known = pace["seconds_per_run_step"] * each.runs * each.steps + pace["compile_seconds"] if pace else 0.0
             seconds, unknown, total = seconds + known, unknown or not pace, total + each.runs * each.steps
             numbers = f"{each.runs:>6}{each.steps:>9,}{each.parameters:>12,}{each.width:>7}"
-            numbers += f"{-(-each.runs // at_once):>8}{at_once:>9}{duration(known) if pace else '-':>12}"
+            chunks = -(-each.runs // each.runs_at_once)
+            numbers += f"{chunks:>8}{each.runs_at_once:>9}{duration(known) if pace else '-':>12}"
             print(f"{each.name:<26}{numbers}")
     devices = jax.local_devices()
     clock = f"about {duration(seconds)}" + " for those that have been timed here" * unknown if seconds else ""
@@ -55,7 +55,7 @@ def print_plan(launch: Launch) -> None:
     )
     print(f"; {clock}" if clock and missing.any() else "")
     if not seconds:
-        print("time: from earlier launches in this workdir, of which there are none")
+        print("time: from earlier launches of the same programs in this workdir, of which there are none")
 
 
 def print_finished(finished: Finished, trained: int, seconds: float) -> None:
@@ -101,17 +101,11 @@ def print_statuses(launch: Launch) -> None:
     print("\n" + " " * width + "".join(f"{names.get(status, status):>11}" for status in shown))
     for label, count in counts.items():
         print(f"{label:<{width}}" + "".join(f"{count[status]:>11}" for status in shown))
-    for place in [place for place in launch.places if (place / "status.json").exists()]:
-        error = failure(place)
-        if error:
-            print(f"failed    {place}\n          {error[:86]}")
-            break
-
-
-def failure(place: Path) -> str:
-    """The error that ended a run; "" where none did."""
-    record = folders.read_run(place)
-    return record.get("error", "") if record["status"] == "failed" else ""
+    errors: dict[str, Path] = {}
+    for number in np.flatnonzero(launch.failed()):
+        errors.setdefault(folders.read_run(launch.places[number]).get("error", ""), launch.places[number])
+    for error, place in errors.items():
+        print(f"failed    {place}\n          {error[:86]}")
 
 
 def interpreter() -> str:

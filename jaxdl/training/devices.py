@@ -4,6 +4,7 @@
 `pmap`: the runs go one after another, and each one's batch is split over the devices.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,14 +35,17 @@ def start(kind: str = "") -> None:
     if kind:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(kind, kind))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
+        with contextlib.suppress(RuntimeError):  # in a notebook jax may run already: with the devices that it has
+            jax.config.update("jax_num_cpu_devices", cores())
     # Programs of a second start come from disk. Small ones too: a study has many, and they add up.
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/jaxdl/programs")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     try:
-        jax.devices()
+        found = jax.devices()[0].platform
+        if kind and found != kind:
+            raise UserError(f"--device={kind} is not possible: this process runs on {found} already")
     except (RuntimeError, AssertionError) as error:  # jax asserts where a platform's plugin is not installed
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         raise UserError(f"--device={kind} is not possible: JAX finds no such device here{reason}") from None

@@ -11,7 +11,7 @@ COMMAND = (
     "--config=configs/greedy_pretraining.py:smoke",
     "--only=random-1,sparse-1",
     "--config.tune.learning_rate=0.3",
-    "--config.compare.sparsity_batches=()",
+    "--config.measure.sparsity_batches=()",
     "--seeds=3",
 )
 
@@ -22,18 +22,19 @@ def free_port():
         return found.getsockname()[1]
 
 
+def both(folder):
+    """Both hosts to their ends."""
+    address, since = f"localhost:{free_port()}", time.monotonic()
+    where = ("--distributed", f"--coordinator={address}", "--hosts=2")
+    started = [start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}") for number in range(2)]
+    return [end(process, since) for process in started]
+
+
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
     """Both hosts to their ends, then the whole by one process."""
-    folder, address = tmp_path_factory.mktemp("hosts"), f"localhost:{free_port()}"
-    since = time.monotonic()
-    both = [
-        start(*COMMAND, "--distributed", f"--coordinator={address}", "--hosts=2", f"--host={number}",
-              f"--workdir={folder / str(number)}")
-        for number in range(2)
-    ]  # fmt: skip
-    done = [end(process, since) for process in both]
-    return folder, done, launch(*COMMAND, f"--workdir={folder / 'alone'}")
+    folder = tmp_path_factory.mktemp("hosts")
+    return folder, both(folder), launch(*COMMAND, f"--workdir={folder / 'alone'}")
 
 
 def test_host_0_has_the_results_of_all_and_they_are_those_of_one_process(hosts):
@@ -53,6 +54,13 @@ def test_each_host_trained_its_own_seeds_alone(hosts):
         logged = {path.parent.name for path in (folder / str(number)).glob("*/*/seed=*/metrics.jsonl")}
         assert {f"seed={seed}" for seed in seeds} <= logged
         assert any((folder / str(number) / "programs").glob("*/depth1/*/*/manifest.json"))
+
+
+def test_repeated_when_all_is_there_it_ends_well_on_both(hosts):
+    folder, _, _ = hosts
+    first, second = both(folder)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "0 runs trained, 6 already there" in first.out
 
 
 @pytest.mark.parametrize(

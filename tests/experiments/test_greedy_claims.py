@@ -62,7 +62,7 @@ def sigmoid(values):
 
 def test_the_bias_is_the_penalty_of_batches_minus_that_of_all_their_images():
     source, (runs, layer) = source_of(50), stack_of((1.0, 0.1), (0.0, 0.0), (0.3, 0.4))
-    found = greedy.sparsity_bias(config_of(compare__sparsity_batches=(1, 8, 50)), source, runs, layer)
+    found = greedy.sparsity_bias(config_of(measure__sparsity_batches=(1, 8, 50)), source, runs, layer)
     assert list(found) == [f"train_sparsity_bias_batch{size}" for size in (1, 8, 50)]
     shuffled = order.index(np.uint32(0), np.uint32(0), np.arange(50, dtype=np.uint32), 50)
     images = source.data["train"]["image"][shuffled].reshape(50, 9).astype(np.float64) / 255
@@ -79,7 +79,7 @@ def test_the_bias_is_the_penalty_of_batches_minus_that_of_all_their_images():
 def test_the_penalty_is_the_one_that_training_minimises(unit):
     """`reconstruct`'s own `penalty` of each batch, from its loss."""
     source, (runs, layer) = source_of(64), stack_of((1.0, 0.2))
-    config = config_of(compare__sparsity_batches=(16,), model__unit=unit, model__hidden=5)
+    config = config_of(measure__sparsity_batches=(16,), model__unit=unit, model__hidden=5)
     found = greedy.sparsity_bias(config, source, runs, layer)["train_sparsity_bias_batch16"]
     task = jaxdl.tasks.reconstruct(greedy.autoencoder(config, 9, "autoencoder"), 9, "squared_error")
     run = jax.tree.map(lambda leaf: leaf[0], runs.arrays())
@@ -101,7 +101,7 @@ def test_the_penalty_is_the_one_that_training_minimises(unit):
 def test_the_bias_falls_with_the_batch_though_images_lie_class_by_class():
     source, (runs, layer) = source_of(1024), stack_of(*[(1.0, 0.1)] * 3)
     sizes = (1, 2, 8, 64, 512)
-    found = greedy.sparsity_bias(config_of(compare__sparsity_batches=sizes), source, runs, layer)
+    found = greedy.sparsity_bias(config_of(measure__sparsity_batches=sizes), source, runs, layer)
     values = np.stack(list(found.values()))  # [sizes, R]
     assert (values > 0).all() and (np.diff(values, axis=0) < 0).all()
     # 1 / B, as for independent examples; batches of one class would be off by the classes' differences for any B.
@@ -121,7 +121,7 @@ def test_rows_that_lie_in_a_file_are_read_only_as_far_as_they_are_needed():
 
     size = greedy.BIAS_IMAGES + 1000
     runs, layer = stack_of((1.0, 0.1))
-    config = config_of(compare__sparsity_batches=(1, 64))
+    config = config_of(measure__sparsity_batches=(1, 64))
     lazy = greedy.sparsity_bias(config, source_of(size, lambda array: Counted(array, np.arange(size))), runs, layer)
     assert read == [greedy.BIAS_IMAGES]
     assert lazy == greedy.sparsity_bias(config, source_of(size), runs, layer)
@@ -131,9 +131,9 @@ def test_what_needs_no_bias_costs_nothing_and_a_batch_beyond_the_images_is_refus
     source, (runs, layer) = source_of(50)._replace(data={}), stack_of((0.0, 0.0))
     assert greedy.sparsity_bias(config_of(), source, runs, layer) == {}
     runs, layer = stack_of((1.0, 0.1))
-    assert greedy.sparsity_bias(config_of(compare__sparsity_batches=()), source, runs, layer) == {}
+    assert greedy.sparsity_bias(config_of(measure__sparsity_batches=()), source, runs, layer) == {}
     with pytest.raises(UserError, match=r"sparsity_batches=\(8, 51\) is not possible: valid is 1 to 50"):
-        greedy.sparsity_bias(config_of(compare__sparsity_batches=(8, 51)), source_of(50), runs, layer)
+        greedy.sparsity_bias(config_of(measure__sparsity_batches=(8, 51)), source_of(50), runs, layer)
 
 
 def test_the_bias_is_cheap_enough_for_a_plan():
@@ -169,7 +169,7 @@ def fits_of(config, variants):
 
 
 def test_the_top_is_trained_alone_on_the_layers_that_fine_tuning_starts_from():
-    config = config_of(compare__sparsity_batches=(1, 8), compare__labels=(), compare__kinds=("random", "sparse"))
+    config = config_of(measure__sparsity_batches=(1, 8), compare__labels=(), compare__kinds=("random", "sparse"))
     seen, done = fits_of(config, ["random-2", "sparse-2", "sparse-2-top"])
     assert list(seen) == ["autoencoder_layer1", "autoencoder_layer2", "depth2", "depth2_top"]
     for layer in ("autoencoder_layer1", "autoencoder_layer2"):

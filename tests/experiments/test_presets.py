@@ -147,6 +147,14 @@ def test_every_key_of_a_recipe_is_read(name, evaluated):
     assert set.union(*unread) <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
 
+@pytest.mark.parametrize(
+    ("name", "named"), [(name, each) for name, module in CONFIGS.items() for each in module.get_config().sweeps]
+)
+def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path):
+    launch = prepare(study_of(name), Asked(values_of(name, "smoke"), tmp_path, "", (named,), ""), Requests())
+    assert len({json.dumps(run.point) for run in launch.rows}) > 1
+
+
 @pytest.fixture
 def quick_compilation():
     """Two steps are over before an optimised program is compiled."""
@@ -173,7 +181,8 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch)
     labels = ()
     if "compare" in values:
         labels = values["compare"]["labels"][-1:]
-        values["compare"] |= {"depths": (2,), "labels": labels, "sparsity_batches": (1, 8)}
+        values["compare"] |= {"depths": (2,), "labels": labels}
+        values["measure"] = {"sparsity_batches": (1, 8)}
     train = max(2 * values["batch_size"], 10 * max(labels, default=0))
     values["data"] |= {"train": 0 if values["data"]["name"] == "mnist" else 1200, "validation": 40}
     values["evaluations"] = 1

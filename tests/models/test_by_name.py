@@ -12,6 +12,8 @@ from jaxdl.errors import UserError
 from jaxdl.study.config import Config
 
 NET = """
+    from __future__ import annotations  # dataclasses then look the module up
+
     from flax import linen as nn
 
     class Net(nn.Module):

@@ -35,8 +35,8 @@ def grids(*texts):
         ("batch_size=64,16", (64, 16)),
         ("model.unit=relu, tanh", ("relu", "tanh")),
         ("model.unit='relu',\"tanh\"", ("relu", "tanh")),
-        ("data.name=mnist", ("mnist",)),
-        ("data.name=01,1e-3,None", ("01", "1e-3", "None")),  # names, whatever Python makes of them
+        ("model.unit=relu", ("relu",)),
+        ("model.unit=01,1e-3,None", ("01", "1e-3", "None")),  # names, whatever Python makes of them
         ("optimizer.weight_decay='kernel=1,bias=0','.*=1'", ("kernel=1,bias=0", ".*=1")),
         ("model.tied=true,False", (True, False)),
         ("model.widths=(8,),(16, 8)", ((8,), (16, 8))),
