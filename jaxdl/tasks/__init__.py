@@ -4,9 +4,12 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["densities"],
     submod_attrs={
         "classification": ["classify"],
         "corruption": ["corrupt"],
+        "elbo": ["bound", "elbo"],
+        "importance": ["log_likelihood"],
         "reconstruction": ["kl_sparsity", "reconstruct"],
         "strengths": ["check_strengths"],
         "task": ["Task"],

@@ -1,0 +1,288 @@
+"""The ELBO and its gradients, against scipy, quadrature in float64, finite differences and plain Monte Carlo."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+import jaxdl
+from jaxdl.errors import UserError
+from jaxdl.tasks import densities
+from jaxdl.tasks.elbo import ESTIMATORS
+
+HYPER = dict(beta=1.0, noise=1.0, masking=0.0, free_bits=0.0, anneal=0.0, decoder_deviation=1.0)
+INPUTS, BATCH = 3, 4
+
+
+def run_of(**changes):
+    return {"seed": np.uint32(0), "hyper": {name: jnp.float32(value) for name, value in (HYPER | changes).items()}}
+
+
+def batch_of(size=BATCH):
+    image = np.random.default_rng(1).random((size, INPUTS)).astype(np.float32)
+    return {"image": image, "label": np.zeros(size, np.int32), "position": np.arange(size, dtype=np.uint32)}
+
+
+def small(estimator="pathwise", samples=1, **options):
+    """A task with one latent unit and no hidden layers, and parameters far from zero."""
+    model = jaxdl.models.VAE(INPUTS, (), 1)
+    task = jaxdl.tasks.elbo(model, INPUTS, estimator=estimator, samples=samples, **options)
+    params, state = task.init(run_of(), jax.random.key(3))
+    random = np.random.default_rng(2)
+    params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.7, leaf.shape), jnp.float32), params)
+    return model, task, params, state
+
+
+# Gauss-Hermite: E[f(e)], e ~ N(0, 1), is sum_k WEIGHTS_k f(NODES_k), exact for polynomials up to degree 79.
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+
+def exact_loss(params, image, beta=1.0):
+    """The objective of the small model in float64 NumPy, by quadrature. params: {layer: {kernel, bias}}."""
+    image = np.asarray(image, np.float64)
+    dense = {
+        name: (np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"], np.float64))
+        for name, layer in params.items()
+    }
+
+    def layer(name, x):
+        return x @ dense[name][0] + dense[name][1]
+
+    mean, log_variance = layer("mean", image), layer("log_variance", image)  # [B, 1]
+    total = 0.0
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        logits = layer("output", mean + np.exp(0.5 * log_variance) * node)
+        total += weight * (image * logits - np.logaddexp(0, logits)).sum(axis=1)
+    kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=1)
+    return float((-total + beta * kl).mean())
+
+
+def exact_gradient(params, image, beta=1.0, step=1e-5):
+    """Central differences of `exact_loss` in every parameter."""
+    params = jax.tree.map(lambda leaf: np.array(leaf, np.float64), params)
+    gradient = jax.tree.map(np.zeros_like, params)
+    for leaf, own in zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True):
+        for place in np.ndindex(leaf.shape):
+            value = leaf[place]
+            leaf[place] = value + step
+            above = exact_loss(params, image, beta)
+            leaf[place] = value - step
+            own[place] = (above - exact_loss(params, image, beta)) / (2 * step)
+            leaf[place] = value
+    return gradient
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_every_estimator_is_unbiased(estimator, beta):
+    """The mean of 40,000 gradients is the exact one, to within 5 standard errors of each entry."""
+    _, task, params, state = small(estimator, samples=3)
+    batch, run, count = batch_of(), run_of(beta=beta), 40_000
+    state = state | {"step": jnp.float32(7), "baseline": jnp.float32(-2.0)}
+
+    @jax.jit
+    def gradients(keys):
+        def one(key):
+            return jax.value_and_grad(lambda params: task.loss(params, state, batch, run, key)[0])(params)
+
+        return jax.lax.map(one, keys, batch_size=1000)
+
+    losses, found = jax.device_get(gradients(jax.random.split(jax.random.key(5), count)))
+    error = losses.std(dtype=np.float64) / np.sqrt(count)
+    assert abs(losses.mean(dtype=np.float64) - exact_loss(params, batch["image"], beta)) < 5 * error
+    wanted = exact_gradient(params, batch["image"], beta)
+    for own, exact in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        spread = own.std(axis=0, dtype=np.float64) / np.sqrt(count)
+        assert (np.abs(own.mean(axis=0, dtype=np.float64) - exact) < 5 * spread + 1e-5).all()
+
+
+def test_baselines_and_reparameterisation_lower_the_variance_of_the_encoders_gradient():
+    variances = {}
+    for estimator in ESTIMATORS:
+        _, task, params, state = small(estimator, samples=3)
+        batch, run = batch_of(), run_of()
+        state = state | {"baseline": jnp.float32(-2.0)}  # about the mean of log p(x|z)
+
+        def kernel(key, task=task, params=params, state=state, batch=batch, run=run):
+            return jax.grad(lambda params: task.loss(params, state, batch, run, key)[0])(params)["mean"]["kernel"]
+
+        samples = jax.lax.map(jax.jit(kernel), jax.random.split(jax.random.key(6), 4000), batch_size=1000)
+        variances[estimator] = float(np.var(samples, axis=0).sum())
+    assert variances["pathwise"] < variances["score_leave_one_out"] < variances["score"]
+    assert variances["score_running_mean"] < variances["score"]
+
+
+def test_densities_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    value, mean, log_variance = random.normal(size=(3, 5, 4))
+    with jax.enable_x64(True):
+        found = densities.log_normal(value, mean, log_variance)
+        wanted = scipy.stats.norm.logpdf(value, mean, np.exp(log_variance / 2)).sum(axis=1)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+        bits = random.integers(0, 2, (5, 4)).astype(np.float64)
+        found = densities.log_bernoulli(bits, mean)
+        np.testing.assert_allclose(found, scipy.stats.bernoulli.logpmf(bits, 1 / (1 + np.exp(-mean))).sum(axis=1))
+        assert np.isfinite(densities.log_bernoulli(bits, 1e4 * mean)).all()
+
+
+def test_the_divergence_is_its_monte_carlo_estimate():
+    random = np.random.default_rng(0)
+    mean, log_variance = random.normal(size=(2, 6))
+    noise = random.standard_normal((400_000, 6))
+    value = mean + np.exp(log_variance / 2) * noise
+    ratio = scipy.stats.norm.logpdf(value, mean, np.exp(log_variance / 2)) - scipy.stats.norm.logpdf(value)
+    error = ratio.std(axis=0) / np.sqrt(len(ratio))
+    with jax.enable_x64(True):
+        found = np.asarray(densities.kl_to_standard_normal(mean, log_variance))
+    assert (np.abs(found - ratio.mean(axis=0)) < 5 * error).all()
+    assert float(densities.kl_to_standard_normal(jnp.zeros(1), jnp.zeros(1)).sum()) == 0
+
+
+def test_evaluation_gives_the_terms_apart_and_their_sum():
+    _, task, params, state = small()
+    batch, run = batch_of(400), run_of(beta=10.0)
+    values = task.evaluate(params, state, batch, run, jax.random.key(0))
+    np.testing.assert_allclose(values["loss"], values["reconstruction"] + values["kl"], rtol=1e-6)
+    draws = [task.evaluate(params, state, batch, run, jax.random.key(seed))["loss"].mean() for seed in range(60)]
+    exact = exact_loss(params, batch["image"])  # with beta 1, whatever it was trained with
+    assert abs(np.mean(draws) - exact) < 5 * np.std(draws) / np.sqrt(len(draws))
+
+
+def test_without_noise_and_divergence_it_is_an_autoencoder():
+    model, task, params, state = small()
+    batch = batch_of()
+    loss, _ = task.loss(params, state, batch, run_of(beta=0.0, noise=0.0), jax.random.key(0))
+    logits = model.apply({"params": params}, batch["image"])
+    wanted = (np.logaddexp(0, logits) - batch["image"] * np.asarray(logits)).sum(axis=1).mean()
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    found = task.predict(params, state, batch["image"], run_of())
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.asarray(logits))), rtol=1e-5)
+
+
+def test_a_gaussian_decoder_has_the_density_of_its_deviation():
+    model, task, params, state = small(decoder="gaussian")
+    batch = batch_of()
+    loss, _ = task.loss(params, state, batch, run_of(beta=0.0, noise=0.0, decoder_deviation=0.3), jax.random.key(0))
+    means = np.asarray(model.apply({"params": params}, batch["image"]), np.float64)
+    wanted = -scipy.stats.norm.logpdf(batch["image"], means, 0.3).sum(axis=1).mean()
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+
+
+def test_binarisation_is_drawn_anew_with_the_pixels_as_probabilities():
+    _, task, params, state = small(binarise="resampled")
+    batch, run = batch_of(), run_of(beta=0.0, noise=0.0)
+    # The last layer's weights zero: what is left is linear in the pixels, sum_d b_d x_d - softplus(b_d).
+    params = params | {"output": {"kernel": jnp.zeros((1, INPUTS)), "bias": jnp.asarray([1.0, -2.0, 0.5])}}
+    keys = jax.random.split(jax.random.key(1), 3000)
+    losses = jax.vmap(lambda key: task.loss(params, state, batch, run, key)[0])(keys)
+    bias = np.array([1.0, -2.0, 0.5])
+    wanted = (np.logaddexp(0, bias) - batch["image"].astype(np.float64) * bias).sum(axis=1).mean()
+    assert abs(np.mean(losses) - wanted) < 5 * np.std(losses) / np.sqrt(len(losses))
+    assert len(np.unique(np.round(losses, 4))) > 10
+
+
+def test_free_bits_cost_nothing_and_move_nothing():
+    _, task, params, state = small()
+    batch, key = batch_of(), jax.random.key(0)
+
+    def kl_part(**changes):
+        loss, (_, metrics) = task.loss(params, state, batch, run_of(**changes), key)
+        return float(loss - metrics["reconstruction"]), float(metrics["kl"])
+
+    charged, kl = kl_part()
+    assert charged == pytest.approx(kl, rel=1e-4)
+    charged, kl = kl_part(free_bits=100.0)
+    assert charged == pytest.approx(100.0, rel=1e-5) and kl < 100
+    gradient = jax.grad(lambda p: task.loss(p, state, batch, run_of(free_bits=100.0, beta=1e6), key)[0])(params)
+    without = jax.grad(lambda p: task.loss(p, state, batch, run_of(beta=0.0), key)[0])(params)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(without), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_beta_grows_over_the_annealing_steps():
+    _, task, params, state = small()
+    batch, key = batch_of(), jax.random.key(0)
+
+    def weight(step, anneal):
+        loss, (after, metrics) = task.loss(
+            params, state | {"step": jnp.float32(step)}, batch, run_of(beta=2.0, anneal=anneal), key
+        )
+        assert after["step"] == step + 1
+        return float((loss - metrics["reconstruction"]) / metrics["kl"])
+
+    found = [weight(step, anneal) for step, anneal in ((0, 0), (0, 100), (25, 100), (100, 100), (300, 100))]
+    np.testing.assert_allclose(found, [2.0, 0.0, 0.5, 2.0, 2.0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (dict(estimator="pathwize"), "did you mean 'pathwise'?"),
+        (dict(decoder="bernouli"), "did you mean 'bernoulli'?"),
+        (dict(binarise="fixed"), "unknown binarise 'fixed'"),
+        (dict(samples=0), "samples=0"),
+        (dict(estimator="score_leave_one_out"), "samples=1"),
+    ],
+)
+def test_what_is_not_possible_is_said(options, part):
+    with pytest.raises(UserError, match=part.replace("?", r"\?")):
+        jaxdl.tasks.elbo(jaxdl.models.VAE(INPUTS, (), 1), INPUTS, **options)
+
+
+def test_a_code_has_at_least_one_value():
+    with pytest.raises(UserError, match=r"model\.latent=0"):
+        jaxdl.models.VAE(INPUTS, (), 0).init(jax.random.key(0), jnp.zeros((1, INPUTS)))
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A linear Gaussian model of which log p(x) is known: x = W z + b + 0.5 e, so x ~ N(b, W W' + 0.25 I)."""
+    random = np.random.default_rng(4)
+    weights, bias = random.normal(size=(2, INPUTS)), random.normal(size=INPUTS)
+    images = (random.normal(size=(6, 2)) @ weights + bias + 0.5 * random.normal(size=(6, INPUTS))).astype(np.float32)
+    exact = scipy.stats.multivariate_normal(bias, weights.T @ weights + 0.25 * np.eye(INPUTS)).logpdf(images)
+
+    def log_decoded(image, code):
+        means = jnp.asarray(code @ jnp.asarray(weights, jnp.float32)) + jnp.asarray(bias, jnp.float32)[None, None, :]
+        return densities.log_normal(image[None, :, :], means, jnp.float32(2 * np.log(0.5)))
+
+    def encode(image):  # a poor one, wider than the posterior
+        mean = 0.3 * (image - jnp.asarray(bias, jnp.float32)[None, :]) @ jnp.asarray(weights.T, jnp.float32)
+        return mean, jnp.zeros_like(mean)
+
+    return images, exact, encode, log_decoded
+
+
+def bound(linear, samples, chunk=50, seed=0):
+    images, _, encode, log_decoded = linear
+    position = np.arange(len(images), dtype=np.uint32)
+    key = jax.random.key(seed)
+    return np.asarray(jaxdl.tasks.log_likelihood(encode, log_decoded, images, position, key, samples, chunk))
+
+
+def test_the_importance_weighted_bound_rises_to_the_log_likelihood(linear):
+    _, exact, _, _ = linear
+    means = {k: np.mean([bound(linear, k, seed=seed) for seed in range(40)]) for k in (1, 5, 50)}
+    assert means[1] < means[5] < means[50] < exact.mean() + 0.02
+    np.testing.assert_allclose(bound(linear, 20_000, chunk=1000), exact, atol=0.05)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 50, 120])
+def test_the_bound_is_that_of_a_plain_loop_and_counts_no_sample_too_many(linear, samples):
+    images, _, encode, log_decoded = linear
+    position, chunk = np.arange(len(images), dtype=np.uint32), min(50, samples)
+    mean, log_variance = encode(images)
+    weights = []
+    for number in range(-(-samples // chunk)):
+        key = jax.random.fold_in(jax.random.key(0), number)
+        noise = jaxdl.batch.normal(key, position, (chunk, 2))
+        for place in range(chunk):
+            code = np.asarray(mean) + np.exp(0.5 * np.asarray(log_variance)) * np.asarray(noise[:, place])
+            prior = scipy.stats.norm.logpdf(code).sum(axis=1)
+            posterior = scipy.stats.norm.logpdf(code, mean, np.exp(0.5 * np.asarray(log_variance))).sum(axis=1)
+            weights.append(np.asarray(log_decoded(images, jnp.asarray(code)[None]))[0] + prior - posterior)
+    wanted = scipy.special.logsumexp(weights[:samples], axis=0) - np.log(samples)
+    np.testing.assert_allclose(bound(linear, samples), wanted, rtol=2e-5, atol=2e-5)
