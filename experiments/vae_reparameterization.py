@@ -143,7 +143,7 @@ study = Study(
     claims=claims,
     figures=figures,
     select=("validation_loss", "min"),
-    columns=("test_loss", "test_bound", "test_reconstruction", "test_kl", "train_loss"),
+    columns=("test_loss", "test_bound", "test_reconstruction", "test_kl"),
     further={"MNIST, 784-200-200-50": "--config=configs/vae_reparameterization.py:mnist"},
 )
 

@@ -141,13 +141,17 @@ JOBS = {
     "greedy_smoke": smoke("greedy_pretraining"),
     "pmap_smoke": smoke("greedy_pretraining", "--strategy=pmap", **EIGHT_DEVICES),
     "deep_smoke": smoke("deep_autoencoder"),
+    "vae_smoke": smoke("vae_reparameterization"),
 }
 
 
 @pytest.fixture(scope="session", autouse=True)
 def jobs(request, tmp_path_factory):
     """{name: future} of the jobs that the selected tests ask for."""
-    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    items = request.session.items
+    asked = {name for item in items for name in getattr(item, "fixturenames", ())}
+    parameters = (item.callspec.params.values() for item in items if hasattr(item, "callspec"))
+    asked |= {value for values in parameters for value in values if isinstance(value, str)}
     folder = tmp_path_factory.mktemp("launches")
     with ThreadPoolExecutor(1) as pool:
         yield {name: pool.submit(job, folder) for name, job in JOBS.items() if name in asked}

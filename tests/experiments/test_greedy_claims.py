@@ -208,7 +208,8 @@ def test_claims_of_every_preset_speak_of_its_variants(name, preset):
     assert len({claim.id for claim in made}) == len(made)
     for claim in made:
         terms = {term for contrast in claim.contrasts for term in contrast}
-        assert {term.variant if isinstance(term, Cell) else term for term in terms} <= set(variants)
+        absent = {term.variant if isinstance(term, Cell) else term for term in terms} - set(variants)
+        assert not absent or claim.id.startswith("denoising-beats-plain")  # stated where plain ones are not run, too
         assert all(sum(contrast.values()) == 0 for contrast in claim.contrasts)
         assert claim.text and claim.paper
 

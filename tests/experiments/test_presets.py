@@ -35,6 +35,7 @@ every_preset = pytest.mark.parametrize(("name", "preset"), PRESETS, ids=map("-".
 
 # By hand, from the recipes: runs in all, and {fit: (steps, parameters)}. MNIST leaves 55,000 images to train on.
 STACKED = {"autoencoder_layer1": (15 * 550, 784 * 200 + 200 + 200 * 784 + 784), "depth2_readout": (10 * 550, 2010)}
+VAE = 64 * 100 + 100 + 10100 + 2 * 808 + 900 + 10100 + 100 * 64 + 64
 EXPECTED = {
     ("greedy_pretraining", "default"): ((18 + 2) * 4 * 10, {
         "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
@@ -65,6 +66,13 @@ EXPECTED = {
     }),
     ("deep_autoencoder", "smoke"): (3 * 2, {"deep": (40, 2 * (64 * 16 + 16 * 8 + 8 * 4) + 2 * (16 + 8) + 4 + 64)}),
     ("deep_autoencoder", "mnist"): ((1 + 3 + 3) * 3, {"layer4": (5500, 2 * 50 * 30 + 80)}),
+    ("vae_reparameterization", "default"): (10 * 2 * 5, {
+        "pathwise": (4000, VAE), "score": (4000, VAE), "score_running_mean_bound": (0, VAE),
+    }),
+    ("vae_reparameterization", "smoke"): (7 * 2, {"pathwise": (60, 1040 + 2 * 34 + 48 + 1088)}),
+    ("vae_reparameterization", "mnist"): (10 * 2, {
+        "pathwise": (20 * 550, 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584),
+    }),
     ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
         "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
         "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
@@ -163,9 +171,9 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# The smoke presets run as they are, from the command line (test_smoke.py); `default` and `mnist` are their fits, longer
-# and with other images.
-OTHERS = [pair for pair in PRESETS if pair[1] not in ("smoke", "default", "mnist")]
+# The smoke presets run as they are, from the command line (test_smoke.py); `default`, `mnist` and `paper` are their
+# fits, longer, larger and with other images.
+OTHERS = [pair for pair in PRESETS if pair[1] not in ("smoke", "default", "mnist", "paper")]
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)

@@ -21,6 +21,12 @@ EXPECTED = {
         397,
     ),
     "deep_smoke": (["pca", "random", "pretrained"], 3 * 2, ["layer1", "layer2", "layer3", "deep"], 397),
+    "vae_smoke": (
+        ["pathwise", "score", "score_running_mean", "beta-0", "beta-4", "autoencoder", "denoising"],
+        7 * 2,
+        [f"{name}{end}" for name in ("pathwise", "score", "score_running_mean") for end in ("", "_bound")],
+        397,
+    ),
 }
 
 

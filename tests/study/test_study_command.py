@@ -159,7 +159,7 @@ def processes(text):
 
 @pytest.mark.skipif(devices.cores() < 2 or not Path("/proc/self").exists(), reason="needs two cores and /proc")
 def test_workers_stop_with_their_parent_and_end_with_the_bits_of_one_process(tiny, tmp_path):
-    steps = 30_000
+    steps = 10_000
     words = [f"--workdir={tmp_path}/shared", "--workers=2", "--sweep=model.hidden=4,6", f"--config.steps={steps}"]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
