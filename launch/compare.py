@@ -3,9 +3,9 @@
     python -m launch.compare DIR_OR_CSV... [options]
 
 DIR is the --workdir of a study. A CSV has the columns variant, seed, metric and value, one value a
-line; a column `hash`, as in jaxdl's own results.csv, tells tuning points apart. Of several tuning
-points of a variant, the one with the best mean validation error (else loss) over seeds is compared.
-With several inputs, variants are called INPUT/VARIANT.
+line; a column `hash`, as in jaxdl's own results.csv, tells trials apart. Of several trials of a
+variant, the one with the best mean validation error (else loss) over seeds is compared. With
+several inputs, variants are called INPUT/VARIANT.
 
 --claims=FILE       claims to test, as TOML (below)
 --metric=NAME,...   what is shown, names or patterns as in val_*. Default: every test_* metric that
@@ -26,8 +26,7 @@ With several inputs, variants are called INPUT/VARIANT.
 --output=FILE       where to write; default: standard output
 --watch[=SECONDS]   all of it anew every 5 seconds, as long as runs of the folders go on
 
-A claim is tested at the best tuning points, on seeds that its variants have in common. It says one
-of
+A claim is tested at the best trials, on seeds that its variants have in common. It says one of
 
     [[claim]]
     id = "dropout-helps"                        [[claim]]
@@ -160,7 +159,7 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
     table, unsure = tables.tabulate(variants, columns, values or comparison, asked.spread, asked.bold)
     findings = claims.judge(made, comparison)
     chosen = comparison.notes
-    if key:  # then the best tuning points are those of claims and charts alone
+    if key:  # then the best trials are those of claims and charts alone
         chosen = [f"Claims and charts: {note}" for note in chosen] if made or asked.format == "html" else []
     notes = [
         f"± is {tables.SPREADS[asked.spread]}; n: runs with a result.",

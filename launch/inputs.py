@@ -37,13 +37,13 @@ Value = float | int | str  # of a setting
 class Run(NamedTuple):
     """A run as an input holds it.
 
-    point: what tells tuning points apart; status: done, diverged, failed, running or absent
+    trial: what tells the trials of a variant apart; status: done, diverged, failed, running or absent
     settings: {dotted key: value} of its config, or the further columns of its line in a CSV
     folder: where its files lie; None of a CSV
     """
 
     variant: str
-    point: str
+    trial: str
     seed: int
     status: str
     metrics: dict[str, float]
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 def read(path: Path, keys: Sequence[str] = ()) -> list[Run]:
     """The runs of a study folder or a CSV. UserError when it holds none or is wrong.
 
-    keys: columns of a CSV that tell tuning points apart, beside `hash`
+    keys: columns of a CSV that tell trials apart, beside `hash`
     """
     try:
         return read_folder(path) if path.is_dir() else read_csv(path, keys)
@@ -74,10 +74,10 @@ def read_folder(folder: Path) -> list[Run]:
             for key, value in flatten(_config(place)).items()
             if not any(key == each or key.startswith(each + ".") for each in OF_ALL)
         }
-        variant, point = place.parts[-3:-1]
+        variant, trial = place.parts[-3:-1]
         status, metrics = _result(place)
         numbers = [value for key, value in settings.items() if key.startswith("hyper.") and is_number(value)]
-        found.append((numbers, Run(variant, point, int(number), status, metrics, settings, place)))
+        found.append((numbers, Run(variant, trial, int(number), status, metrics, settings, place)))
     if not found:
         raise UserError(f"{folder} holds no runs: a study keeps them in VARIANT/HASH/seed=NUMBER of its --workdir")
     known = _order(folder / "results.csv")
@@ -156,7 +156,7 @@ def ended(metrics: dict[str, float]) -> tuple[str, dict[str, float]]:
 def read_csv(path: Path, keys: Sequence[str] = ()) -> list[Run]:
     """The runs of a CSV of variant, seed, metric and value. UserError with the line of a mistake.
 
-    keys: further columns that tell tuning points apart, beside `hash`
+    keys: further columns that tell trials apart, beside `hash`
     """
     runs: dict[tuple[str, str, int], Run] = {}
     lines: dict[tuple[str, str, int, str], tuple[int, dict[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""Which runs make a row of a comparison: a variant's best tuning point, or its best at each value of a setting."""
+"""Which runs make a row of a comparison: a variant's best trial, or its best at each value of a setting."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from jaxdl.errors import UserError, unknown
 from launch.inputs import Run, Value, is_number, read, read_environment
 
-SELECT = ("validation_error", "validation_loss")  # the first that all have chooses the tuning point
+SELECT = ("validation_error", "validation_loss")  # the first that all have chooses the trial
 
 
 class Row(NamedTuple):
@@ -89,9 +89,9 @@ class Input(NamedTuple):
 
 
 class Comparison(Rows):
-    """The variants of all inputs at their best tuning points.
+    """The variants of all inputs at their best trials.
 
-    keys: settings by which runs will be told apart; then the best tuning point of a variant need not be known
+    keys: settings by which runs will be told apart; then the best trial of a variant need not be known
     notes: what a reader must know of the choice
     """
 
@@ -166,53 +166,53 @@ Group = tuple[str, Value | None]  # a variant, and its value of a key
 
 
 def choose(own: Input, key: str = "", demanded: bool = True) -> tuple[dict[Group, list[Run]], list[str]]:
-    """The runs of each variant, at each value of the key, at its best tuning point; and what a reader must know.
+    """The runs of each variant, at each value of the key, at its best trial; and what a reader must know.
 
-    As in a study: a point that lost a run is chosen only if all points did; ties go to the first. Runs without the key
-    are left out. UserError where nothing tells which point is the best; where that is not demanded, no runs.
+    As in a study: a trial that lost a run is chosen only if all trials did; ties go to the first. Runs without the key
+    are left out. UserError where nothing tells which trial is the best; where that is not demanded, no runs.
     """
     groups: dict[Group, dict[str, list[Run]]] = {}
     for run in own.runs:
         if not key or key in run.settings:
             group = run.variant, run.settings[key] if key else None
-            groups.setdefault(group, {}).setdefault(run.point, []).append(run)
-    tuned = {group: points for group, points in groups.items() if len(points) > 1}
-    several = [run for points in tuned.values() for runs in points.values() for run in runs]
+            groups.setdefault(group, {}).setdefault(run.trial, []).append(run)
+    tuned = {group: trials for group, trials in groups.items() if len(trials) > 1}
+    several = [run for trials in tuned.values() for runs in trials.values() for run in runs]
     done = [run for run in several if run.status == "done"]
     select = next((name for name in SELECT if all(name in run.metrics for run in done)), None)
     if select is None and demanded:
         (variant, value), _ = next(iter(tuned.items()))
         where = f" with {key}={value}" if key else ""
         raise UserError(
-            f"{own.path}: variant {variant!r} has several tuning points (hashes){where}, and not all runs have "
+            f"{own.path}: variant {variant!r} has several trials (hashes){where}, and not all runs have "
             f"{' or '.join(SELECT)} to choose one by"
         )
 
-    def rank(points: dict[str, list[Run]], point: str) -> tuple[bool, float]:
-        known = [run.metrics[select] for run in points[point] if run.status == "done"]
-        seeds = {run.seed for runs in points.values() for run in runs}
+    def rank(trials: dict[str, list[Run]], trial: str) -> tuple[bool, float]:
+        known = [run.metrics[select] for run in trials[trial] if run.status == "done"]
+        seeds = {run.seed for runs in trials.values() for run in runs}
         return len(known) < len(seeds), float(np.mean(known)) if known else math.inf
 
     chosen = {}
-    for group, points in groups.items():
-        best = next(iter(points)) if len(points) == 1 else select and min(points, key=lambda each: rank(points, each))
-        chosen[group] = sorted(points[best] if best is not None else [], key=lambda run: run.seed)
+    for group, trials in groups.items():
+        best = next(iter(trials)) if len(trials) == 1 else select and min(trials, key=lambda each: rank(trials, each))
+        chosen[group] = sorted(trials[best] if best is not None else [], key=lambda run: run.seed)
     return chosen, [own.note(note) for note in _notes(tuned, key, select)] if tuned else []
 
 
 def _notes(tuned: dict[Group, dict[str, list[Run]]], key: str, select: str | None) -> list[str]:
-    """What a reader must know of the choice among points {group: {point: runs}}."""
+    """What a reader must know of the choice among trials {group: {trial: runs}}."""
     if select is None:
-        return [f"Without {' or '.join(SELECT)} of all runs, no variant has a best tuning point."]
+        return [f"Without {' or '.join(SELECT)} of all runs, no variant has a best trial."]
     differ = set()
-    for points in tuned.values():
-        first = [next((run.settings for run in runs if run.settings), {}) for runs in points.values()]
+    for trials in tuned.values():
+        first = [next((run.settings for run in runs if run.settings), {}) for runs in trials.values()]
         names = {name for each in first for name in each} - {"hash"}
         differ |= {name for name in names if len({repr(each.get(name)) for each in first if each}) > 1}
     if key:
         apart = f", which differ in {', '.join(sorted(differ))}" if differ else ""
         return [f"Of several trials with one {key}{apart}, that with the least mean {select} is shown."]
-    folders = any(run.folder for points in tuned.values() for runs in points.values() for run in runs)
+    folders = any(run.folder for trials in tuned.values() for runs in trials.values() for run in runs)
     beyond = sorted(name for name in differ if folders and not name.startswith("hyper."))
-    notes = [f"Of several tuning points, that with the least mean {select} is compared."]
-    return notes + [f"Points of a variant differ in more than hyperparameters: {', '.join(beyond)}."] * bool(beyond)
+    notes = [f"Of several trials, that with the least mean {select} is compared."]
+    return notes + [f"Trials of a variant differ in more than hyperparameters: {', '.join(beyond)}."] * bool(beyond)

@@ -56,7 +56,7 @@ def written(
 
 def _caption(asked: argparse.Namespace) -> str:
     key = asked.columns or asked.x
-    what = f"Each variant at each value of {key}" if key and key != "input" else "Each variant at its best tuning point"
+    what = f"Each variant at each value of {key}" if key and key != "input" else "Each variant at its best trial"
     return f"{what}: mean over seeds ± {tables.SPREADS[asked.spread]}."
 
 
@@ -103,7 +103,7 @@ def dots(comparison: Comparison, rows: Sequence[Row], metric: str, asked: argpar
 def why(row: Row, metric: str) -> str:
     """Why a row has no value of a metric."""
     if not row.runs:
-        return "no best tuning point"
+        return "no best trial"
     return tables.lost({"": row}) or f"no {metric.replace('_', ' ')}"
 
 

@@ -221,7 +221,7 @@ def test_what_is_not_possible_is_refused_and_nothing_written(tmp_path, ran, opti
 def test_trials_of_one_value_that_nothing_tells_apart_are_refused(tmp_path, ran):
     for point in ("x", "y"):
         store(tmp_path, "v", 0, {"test_error": 0.1}, point, config={"hyper": {"rate": 0.5}})
-    refused(ran(tmp_path, "--columns=hyper.rate"), "several tuning points (hashes) with hyper.rate=0.5, and not all")
+    refused(ran(tmp_path, "--columns=hyper.rate"), "several trials (hashes) with hyper.rate=0.5, and not all")
 
 
 def test_with_nothing_but_diverged_runs_there_is_a_table_and_no_plot(tmp_path, ran):
@@ -235,7 +235,7 @@ def test_with_nothing_but_diverged_runs_there_is_a_table_and_no_plot(tmp_path, r
 def test_the_choice_of_a_comparison_need_not_be_possible_for_a_table_by_a_key(tmp_path):
     for rate in (0.1, 0.2):
         store(tmp_path, "v", 0, {"test_error": rate}, f"{rate}", config={"hyper": {"rate": rate}})
-    with pytest.raises(compare.UserError, match="several tuning points"):
+    with pytest.raises(compare.UserError, match="several trials"):
         Comparison([tmp_path])
     found, _ = Comparison([tmp_path], ["hyper.rate"]).by("hyper.rate", "")
     assert {value: rows.rows[0].values("test_error").tolist() for value, rows in found.items()} == {

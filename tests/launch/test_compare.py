@@ -235,10 +235,10 @@ def test_a_folder_gives_what_results_of_the_study_would(tmp_path):
     comparison = Comparison([tmp_path])
     for row in results.rows:
         own = comparison.row(row.variant)
-        assert [run.point for run in own.runs] == [run.hash for run in row.runs]
+        assert [run.trial for run in own.runs] == [run.hash for run in row.runs]
         for metric, values in row.metrics.items():
             assert own.values(metric).tolist() == values.tolist()
-    assert comparison.notes == ["Of several tuning points, that with the least mean validation_error is compared."]
+    assert comparison.notes == ["Of several trials, that with the least mean validation_error is compared."]
     made = [claims.less("x", "less", "ours", "test_error", "one", "other")]
     assert claims.judge(made, comparison) == claims.judge(made, results)
     assert claims.judge(made, comparison)[0].weakest.examples == 50
@@ -257,7 +257,7 @@ def test_rows_of_a_folder_have_the_order_of_results_csv(tmp_path):
     assert [row.variant for row in Comparison([tmp_path]).rows] == ["c", "a", "b"]
 
 
-def test_a_point_that_lost_a_run_is_chosen_last_and_loss_stands_in_for_error(tmp_path, ran):
+def test_a_trial_that_lost_a_run_is_chosen_last_and_loss_stands_in_for_error(tmp_path, ran):
     for seed in range(2):
         store(tmp_path, "v", seed, {"validation_loss": 0.5, "test_error": 0.3}, "sound")
         diverged = "at step 3" * seed
@@ -267,7 +267,7 @@ def test_a_point_that_lost_a_run_is_chosen_last_and_loss_stands_in_for_error(tmp
     assert "the least mean validation_loss" in err
 
 
-def test_points_that_differ_in_more_than_hyperparameters_are_named(tmp_path):
+def test_trials_that_differ_in_more_than_hyperparameters_are_named(tmp_path):
     for point, steps in (("aaaa", 10), ("bbbb", 20)):
         config = {"hyper": {"rate": steps}, "steps": steps, "seeds": steps, "runtime": {"x": steps}, "seed": steps}
         store(tmp_path, "v", 0, {"validation_error": 0.1, "test_error": 0.1}, point, config=config)
@@ -349,7 +349,7 @@ WRONG_CSV = [
     (HEADER + "a,0,m,1\nb,0,m,1\na,0,m,1\n", "line 4: variant 'a', seed 0, metric 'm' is in line 2 already"),
     (HEADER + "a,0,m,\n", "line 2: the column 'value' is empty"),
     (HEADER + "a,0\n", "line 2: the column 'metric' is empty"),
-    ("variant,seed,metric,value,hash\na,0,m,1,x\na,0,m,1,y\n", "several tuning points"),
+    ("variant,seed,metric,value,hash\na,0,m,1,x\na,0,m,1,y\n", "several trials"),
     (HEADER + "a,0,m\xff,1\n", "is no text in UTF-8"),
 ]
 
