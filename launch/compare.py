@@ -4,12 +4,13 @@
 
 DIR is the --workdir of a study. A CSV has the columns variant, seed, metric and value, one value a
 line; a column `hash`, as in jaxdl's own results.csv, tells trials apart. Of several trials of a
-variant, the one with the best mean validation error (else loss) over seeds is compared. With
-several inputs, variants are called INPUT/VARIANT.
+variant, the one is compared that the folder's study would choose; of a CSV, that with the least
+mean validation error (else loss) over seeds. With several inputs, variants are called
+INPUT/VARIANT.
 
 --claims=FILE       claims to test, as TOML (below)
---metric=NAME,...   what is shown, names or patterns as in val_*. Default: every test_* metric that
-                    all have
+--metric=NAME,...   what is shown, names or patterns as in val_*. Default: the columns of the study's own
+                    table; of a CSV, every test_* metric that all have
 --rows=GLOB,...     variants to show, as in random-*
 --columns=KEY       one metric, and a column for each value of KEY: a key of the runs' config, as in
                     model.hidden; a further column of a CSV; or `input`. Default metric: the first
@@ -147,7 +148,7 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
     variants = shown(comparison, values, asked.rows, bare=key == "input")
     metrics = tables.picked("metric", asked.metric, names) if asked.metric and names else []
     rows = [row for each in values.values() or [comparison] for row in each.rows if row.variant in variants]
-    metrics = metrics or tables.default_metrics(rows, names)[: 1 if key else None]
+    metrics = metrics or tables.default_metrics(rows, names, comparison.columns())[: 1 if key else None]
     if key:
         if len(metrics) > 1:
             raise UserError(f"a table by {key} shows one metric, not {', '.join(metrics)}: choose it with --metric")

@@ -51,6 +51,32 @@ class Run(NamedTuple):
     folder: Path | None = None
 
 
+class Study(NamedTuple):
+    """What the last launch in a folder says of its study; empty where it does not.
+
+    select: the metric that chooses among trials, and "min" or "max"; columns: the metrics of the study's table
+    swept: the texts of --sweep
+    """
+
+    select: tuple[str, str] | None = None
+    columns: tuple[str, ...] = ()
+    swept: tuple[str, ...] = ()
+
+
+def read_study(path: Path) -> Study:
+    """What environment.json of a folder says; nothing of a CSV, or where that is damaged or of an earlier version."""
+    from jaxdl.study import folders
+
+    def texts(key: str) -> tuple[str, ...]:
+        found = asked.get(key)
+        return found if isinstance(found, tuple) and all(isinstance(each, str) for each in found) else ()
+
+    asked = (folders.read_asked(path) if path.is_dir() else None) or {}
+    select = texts("select")
+    known = (select[0], select[1]) if len(select) == 2 and select[1] in ("min", "max") else None
+    return Study(known, texts("columns"), texts("swept"))
+
+
 def read(path: Path, keys: Sequence[str] = ()) -> list[Run]:
     """The runs of a study folder or a CSV. UserError when it holds none or is wrong.
 

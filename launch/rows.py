@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.errors import UserError, unknown
-from launch.inputs import Run, Value, is_number, read, read_environment
+from launch.inputs import Run, Study, Value, is_number, read, read_environment, read_study
 
-SELECT = ("validation_error", "validation_loss")  # the first that all have chooses the trial
+# Where no study says what selects: the first that all have, the least is the best.
+SELECT = ("validation_error", "validation_loss")
 
 
 class Row(NamedTuple):
@@ -82,6 +83,7 @@ class Input(NamedTuple):
     name: str
     prefix: str
     runs: list[Run]
+    study: Study
 
     def note(self, text: str) -> str:
         """A remark about this input, which it names beside others."""
@@ -100,7 +102,7 @@ class Comparison(Rows):
         self.notes: list[str] = []
         self.inputs: list[Input] = []
         for path, name in zip(paths, _names(paths), strict=True):
-            own = Input(path, name, f"{name}/" if len(paths) > 1 else "", read(path, keys))
+            own = Input(path, name, f"{name}/" if len(paths) > 1 else "", read(path, keys), read_study(path))
             chosen, notes = choose(own, demanded=not keys)
             self.inputs.append(own)
             self.rows += [Row(variant, runs, own.prefix) for (variant, _), runs in chosen.items()]
@@ -113,6 +115,19 @@ class Comparison(Rows):
     def metrics(self) -> list[str]:
         """All metrics, in order of first appearance."""
         return list(dict.fromkeys(name for run in self.runs() for name in run.metrics))
+
+    def columns(self) -> list[str]:
+        """The metrics that the studies of all inputs show, in order; none where one does not say."""
+        first, *others = (own.study.columns for own in self.inputs)
+        return [name for name in first if all(name in each for each in others)]
+
+    def selects(self) -> list[tuple[str, str]]:
+        """The metrics that may have chosen among trials, and their directions; first those of studies."""
+        found: dict[str, str] = {}
+        own = [each.study.select for each in self.inputs if each.study.select]
+        for metric, direction in [*own, *((name, "min") for name in SELECT)]:
+            found.setdefault(metric, direction)
+        return list(found.items())
 
     def fraction(self, metric: str) -> bool:
         """Whether to show a metric as %: an error or accuracy that is stored as a fraction, as none above 1 is."""
@@ -168,9 +183,11 @@ Group = tuple[str, Value | None]  # a variant, and its value of a key
 def choose(own: Input, key: str = "", demanded: bool = True) -> tuple[dict[Group, list[Run]], list[str]]:
     """The runs of each variant, at each value of the key, at its best trial; and what a reader must know.
 
-    As in a study: a trial that lost a run is chosen only if all trials did; ties go to the first. Runs without the key
-    are left out. UserError where nothing tells which trial is the best; where that is not demanded, no runs.
+    By the metric of the folder's study, and ranked as there; else by the first of `SELECT` that all have. Runs without
+    the key are left out. UserError where nothing tells which trial is the best; where that is not demanded, no runs.
     """
+    from jaxdl.study import results
+
     groups: dict[Group, dict[str, list[Run]]] = {}
     for run in own.runs:
         if not key or key in run.settings:
@@ -179,7 +196,8 @@ def choose(own: Input, key: str = "", demanded: bool = True) -> tuple[dict[Group
     tuned = {group: trials for group, trials in groups.items() if len(trials) > 1}
     several = [run for trials in tuned.values() for runs in trials.values() for run in runs]
     done = [run for run in several if run.status == "done"]
-    select = next((name for name in SELECT if all(name in run.metrics for run in done)), None)
+    usual = ((name, "min") for name in SELECT if all(name in run.metrics for run in done))
+    select = own.study.select or next(usual, None)
     if select is None and demanded:
         (variant, value), _ = next(iter(tuned.items()))
         where = f" with {key}={value}" if key else ""
@@ -188,22 +206,27 @@ def choose(own: Input, key: str = "", demanded: bool = True) -> tuple[dict[Group
             f"{' or '.join(SELECT)} to choose one by"
         )
 
-    def rank(trials: dict[str, list[Run]], trial: str) -> tuple[bool, float]:
-        known = [run.metrics[select] for run in trials[trial] if run.status == "done"]
-        seeds = {run.seed for runs in trials.values() for run in runs}
-        return len(known) < len(seeds), float(np.mean(known)) if known else math.inf
+    def best(trials: dict[str, list[Run]]) -> list[Run]:
+        if len(trials) == 1 or select is None:
+            return next(iter(trials.values())) if len(trials) == 1 else []
+        metric, direction = select
+        seeds = sorted({run.seed for runs in trials.values() for run in runs})
 
-    chosen = {}
-    for group, trials in groups.items():
-        best = next(iter(trials)) if len(trials) == 1 else select and min(trials, key=lambda each: rank(trials, each))
-        chosen[group] = sorted(trials[best] if best is not None else [], key=lambda run: run.seed)
+        def rank(runs: list[Run]) -> tuple[bool, float]:
+            known = {run.seed: run.metrics.get(metric, math.nan) for run in runs}
+            return results.rank([known.get(seed, math.nan) for seed in seeds], direction)
+
+        return min(trials.values(), key=rank)  # the first of equal ones, as in a study
+
+    chosen = {group: sorted(best(trials), key=lambda run: run.seed) for group, trials in groups.items()}
     return chosen, [own.note(note) for note in _notes(tuned, key, select)] if tuned else []
 
 
-def _notes(tuned: dict[Group, dict[str, list[Run]]], key: str, select: str | None) -> list[str]:
+def _notes(tuned: dict[Group, dict[str, list[Run]]], key: str, select: tuple[str, str] | None) -> list[str]:
     """What a reader must know of the choice among trials {group: {trial: runs}}."""
     if select is None:
         return [f"Without {' or '.join(SELECT)} of all runs, no variant has a best trial."]
+    said = f"that with the {'least' if select[1] == 'min' else 'greatest'} mean {select[0]}"
     differ = set()
     for trials in tuned.values():
         first = [next((run.settings for run in runs if run.settings), {}) for runs in trials.values()]
@@ -211,8 +234,8 @@ def _notes(tuned: dict[Group, dict[str, list[Run]]], key: str, select: str | Non
         differ |= {name for name in names if len({repr(each.get(name)) for each in first if each}) > 1}
     if key:
         apart = f", which differ in {', '.join(sorted(differ))}" if differ else ""
-        return [f"Of several trials with one {key}{apart}, that with the least mean {select} is shown."]
+        return [f"Of several trials with one {key}{apart}, {said} is shown."]
     folders = any(run.folder for trials in tuned.values() for runs in trials.values() for run in runs)
     beyond = sorted(name for name in differ if folders and not name.startswith("hyper."))
-    notes = [f"Of several trials, that with the least mean {select} is compared."]
+    notes = [f"Of several trials, {said} is compared."]
     return notes + [f"Trials of a variant differ in more than hyperparameters: {', '.join(beyond)}."] * bool(beyond)

@@ -171,8 +171,11 @@ def picked(what: str, patterns: str, names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def default_metrics(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """The test_* metrics that all rows with a result have; all metrics where there is none."""
+def default_metrics(rows: Sequence[Row], names: Sequence[str], columns: Sequence[str] = ()) -> list[str]:
+    """Those of a study's columns that a row has; else the test_* that all rows with a result have; else all metrics."""
+    there = [name for name in columns if any(row.values(name).size for row in rows)]
+    if there:
+        return there
     known = [row for row in rows if row.done]
     test = [name for name in names if name.startswith("test_") and all(row.values(name).size for row in known)]
     return test or list(names)

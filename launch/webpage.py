@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from launch import tables
 from launch.documents import counted, numbers
 from launch.inputs import is_number, read_log
-from launch.rows import SELECT, Comparison, Row
+from launch.rows import Comparison, Row
 from launch.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -127,15 +127,14 @@ def shown(table: Table, digits: int | None) -> "report.Table":
 
 
 def curves(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
-    """The chart of the first validation metric that a run logs, against the step of the last fit that logs it."""
+    """The chart of the metric that chose among trials, the first that a run logs, against the step of the last fit that logs it."""
     from jaxdl.study import charts
 
     logs = {row.variant: [read_log(run.folder) for run in row.runs if run.metrics and run.folder] for row in rows}
-    logged = {
-        name for own in logs.values() for log in own for line in log for name in SELECT if is_number(line.get(name))
-    }
-    metric = next((name for name in SELECT if name in logged), "")
-    ends = {row.variant: row.values(metric).mean() if row.values(metric).size else math.inf for row in rows}
+    logged = {name for own in logs.values() for log in own for line in log for name in line if is_number(line[name])}
+    metric, direction = next((each for each in comparison.selects() if each[0] in logged), ("", "min"))
+    sign = 1 if direction == "min" else -1
+    ends = {row.variant: sign * row.values(metric).mean() if row.values(metric).size else math.inf for row in rows}
     bands, missing = {}, []
     for row in sorted(rows, key=lambda row: ends[row.variant]):
         band = _band(logs[row.variant], metric)

@@ -97,14 +97,10 @@ class Results:
                 points.setdefault(json.dumps(run.point), []).append(number)
         metric, direction = self.select
 
-        def rank(numbers: list[int]) -> tuple[bool, float]:
-            values = [self.records[number]["metrics"].get(metric, math.nan) for number in numbers]
-            known = [value for value in values if math.isfinite(value)]
-            if not known:
-                return True, math.inf
-            return len(known) < len(values), float(np.mean(known)) * (1 if direction == "min" else -1)
+        def key(numbers: list[int]) -> tuple[bool, float]:
+            return rank([self.records[number]["metrics"].get(metric, math.nan) for number in numbers], direction)
 
-        return [self._row(variant, numbers) for numbers in sorted(points.values(), key=rank)]
+        return [self._row(variant, numbers) for numbers in sorted(points.values(), key=key)]
 
     def _row(self, variant: str, numbers: list[int]) -> Row:
         records, runs = ([each[number] for number in numbers] for each in (self.records, self.runs))
@@ -130,6 +126,17 @@ class Results:
             for metric, value in sorted(record["metrics"].items()):
                 writer.writerow([study, run.variant, run.hash, run.seed, metric, repr(value)])
         return text.getvalue()
+
+
+def rank(values: Sequence[float], direction: str) -> tuple[bool, float]:
+    """What trials are sorted by, the best first: those with a value of every run, then by the mean over runs.
+
+    values: of the metric that selects, one a run, nan where it has none; direction: "min" or "max" of that metric
+    """
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return True, math.inf
+    return len(known) < len(values), float(np.mean(known)) * (1 if direction == "min" else -1)
 
 
 def at_edge(value: Any, grid: Sequence[Any]) -> bool:
