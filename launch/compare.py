@@ -8,7 +8,8 @@ variant, the one is compared that the folder's study would choose; of a CSV, tha
 mean validation error (else loss) over seeds. With several inputs, variants are called
 INPUT/VARIANT.
 
---claims=FILE       claims to test, as TOML (below)
+--claims=FILE       claims to test, as TOML (below). Default: those of the study, where its folder is
+                    the only input
 --metric=NAME,...   what is shown, names or patterns as in val_*. Default: the columns of the study's own
                     table; of a CSV, every test_* metric that all have
 --rows=GLOB,...     variants to show, as in random-*
@@ -51,12 +52,12 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from jaxdl.errors import UserError, unknown
 from launch import documents, plots, tables, watching, webpage
-from launch.inputs import Value, is_number, read_claims
+from launch.inputs import Value, is_number, read_claims, read_own_claims
 from launch.rows import Comparison, Rows
 
 # The modules that read folders and judge claims import jax: functions import them, so that --help is quick.
 if TYPE_CHECKING:
-    from jaxdl.study.claims import Finding
+    from jaxdl.study.claims import Claim, Finding
 
 PICTURES = (".png", ".svg", ".pdf")
 FORMATS = ("text", "md", "latex", "csv", "html")
@@ -143,7 +144,7 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
     key = asked.columns or asked.x
     comparison = Comparison(asked.inputs, [key] if key not in ("", "input") else [])
     names = comparison.metrics()
-    made = read_claims(asked.claims, names) if asked.claims else []
+    made, origin = (read_claims(asked.claims, names), []) if asked.claims else own_claims(asked.inputs)
     values, said = by(comparison, key, "--columns" if asked.columns else "--x") if key else ({}, [])
     variants = shown(comparison, values, asked.rows, bare=key == "input")
     metrics = tables.picked("metric", asked.metric, names) if asked.metric and names else []
@@ -164,7 +165,7 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
         chosen = [f"Claims and charts: {note}" for note in chosen] if made or asked.format == "html" else []
     notes = [
         f"± is {tables.SPREADS[asked.spread]}; n: runs with a result.",
-        *dict.fromkeys([*said, *chosen, *unsure, *further_notes(comparison, table, asked)]),
+        *dict.fromkeys([*said, *chosen, *unsure, *origin, *further_notes(comparison, table, asked)]),
     ]
     plot = b""
     if asked.x:
@@ -178,6 +179,11 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
     if asked.format == "csv":
         return Made(documents.wide_csv(table, asked.spread), documents.plain_text(notes, findings), plot)
     return Made(documents.written(table, notes, findings, asked.format, asked.digits), plot=plot)
+
+
+def own_claims(inputs: Sequence[Path]) -> tuple[list["Claim"], list[str]]:
+    """The claims of the study whose folder is the only input, and what a reader must know."""
+    return read_own_claims(inputs[0]) if len(inputs) == 1 and inputs[0].is_dir() else ([], [])
 
 
 def by(comparison: Comparison, key: str, option: str) -> tuple[dict[Value, Rows], list[str]]:

@@ -269,6 +269,20 @@ def read_claims(path: Path, metrics: Sequence[str]) -> list["Claim"]:
     return found
 
 
+def read_own_claims(folder: Path) -> tuple[list["Claim"], list[str]]:
+    """The claims of a folder's study, as the last report had them; and what a reader must know. Damaged ones: none."""
+    from jaxdl.study import claims
+
+    path = folder / "claims.json"
+    try:
+        found = [claims.restore(each) for each in json.loads(path.read_text())]
+    except FileNotFoundError:
+        return [], []
+    except (OSError, TypeError, ValueError):
+        return [], ["The study's own claims are left out: its claims.json is damaged, or of an earlier version."]
+    return found, ["Claims are those of the study, tested on the runs that are there now."] * bool(found)
+
+
 def _claim(name: str, values: dict[str, Any]) -> "Claim":
     from jaxdl.study import claims
 

@@ -16,11 +16,16 @@ SELECT = ("validation_error", "validation_loss")
 
 
 class Row(NamedTuple):
-    """The runs of a variant that are compared, one a seed. prefix: what stands before its own name, "INPUT/" or "" """
+    """The runs of a variant that are compared, one a seed.
+
+    prefix: what stands before its own name, "INPUT/" or ""
+    one_test_set: whether all runs of the input were tested on the same examples
+    """
 
     own: str
     runs: list[Run]
     prefix: str = ""
+    one_test_set: bool = True
 
     @property
     def variant(self) -> str:
@@ -70,7 +75,9 @@ class Rows:
         from jaxdl.study import folders
 
         return {
-            run.seed: (folders.read_outcomes(run.folder) if run.folder else {}).get(metric, run.metrics[metric])
+            run.seed: (folders.read_outcomes(run.folder) if run.folder and row.one_test_set else {}).get(
+                metric, run.metrics[metric]
+            )
             for run in row.runs
             if metric in run.metrics
         }
@@ -84,6 +91,14 @@ class Input(NamedTuple):
     prefix: str
     runs: list[Run]
     study: Study
+
+    @property
+    def one_test_set(self) -> bool:
+        """Whether all runs were tested on the same examples, which a study that sweeps over its data does not do."""
+        settings = [run.settings for run in self.runs]
+        keys = {key for each in settings for key in each if key.startswith("data.")}
+        differ = any(len({each[key] for each in settings if key in each}) > 1 for key in keys)
+        return not differ and not any(text.startswith("data.") for text in self.study.swept)
 
     def note(self, text: str) -> str:
         """A remark about this input, which it names beside others."""
@@ -105,7 +120,8 @@ class Comparison(Rows):
             own = Input(path, name, f"{name}/" if len(paths) > 1 else "", read(path, keys), read_study(path))
             chosen, notes = choose(own, demanded=not keys)
             self.inputs.append(own)
-            self.rows += [Row(variant, runs, own.prefix) for (variant, _), runs in chosen.items()]
+            one_test_set = own.one_test_set
+            self.rows += [Row(variant, runs, own.prefix, one_test_set) for (variant, _), runs in chosen.items()]
             self.notes += notes
 
     def runs(self) -> list[Run]:
@@ -161,8 +177,9 @@ class Comparison(Rows):
         notes: list[str] = []
         for own in self.inputs:
             chosen, said = choose(own, key)
+            one_test_set = own.one_test_set
             for (variant, value), runs in chosen.items():
-                found.setdefault(value, []).append(Row(variant, runs, own.prefix))
+                found.setdefault(value, []).append(Row(variant, runs, own.prefix, one_test_set))
             notes += said
             lacking = sum(key not in run.settings for run in own.runs)
             if lacking:

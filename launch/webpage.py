@@ -127,7 +127,7 @@ def shown(table: Table, digits: int | None) -> "report.Table":
 
 
 def curves(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
-    """The chart of the metric that chose among trials, the first that a run logs, against the step of the last fit that logs it."""
+    """The chart of a metric that chooses among trials against the step of the last fit that logs it."""
     from jaxdl.study import charts
 
     logs = {row.variant: [read_log(run.folder) for run in row.runs if run.metrics and run.folder] for row in rows}

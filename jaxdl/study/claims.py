@@ -1,6 +1,7 @@
 """What a paper claims, as data; and what the runs of a study say about it. No verdict is written by hand."""
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -198,7 +199,7 @@ def plain(finding: Finding) -> dict[str, Any]:
         "metric": claim.metric,
         "relation": claim.relation,
         "margin": claim.margin,
-        "contrasts": [{str(term): weight for term, weight in contrast.items()} for contrast in claim.contrasts],
+        "contrasts": [[_weighed(term, weight, claim) for term, weight in each.items()] for each in claim.contrasts],
         "estimate": weakest.mean if weakest else None,
         "ci_low": low,
         "ci_high": high,
@@ -210,6 +211,33 @@ def plain(finding: Finding) -> dict[str, Any]:
         "seeds_needed": finding.needed,
         "notes": list(finding.notes),
     }
+
+
+def _weighed(term: Term, weight: float, claim: Claim) -> dict[str, Any]:
+    cell = term if isinstance(term, Cell) else Cell(term, claim.metric)
+    return {"variant": cell.variant, "metric": cell.metric, "weight": weight}
+
+
+def restore(plain: dict[str, Any]) -> Claim:
+    """The claim that stands in claims.json, from what `plain` made of it. ValueError for anything else."""
+    try:
+        texts = [plain[key] for key in ("id", "text", "paper", "metric")]
+        relation, margin, contrasts = plain["relation"], float(plain["margin"]), []
+        for listed in plain["contrasts"]:
+            contrast: dict[Term, float] = {}
+            for each in listed:
+                texts += [each["variant"], each["metric"]]
+                cell = Cell(each["variant"], each["metric"])
+                term = cell.variant if cell.metric == plain["metric"] else cell
+                contrast[term] = contrast.get(term, 0.0) + float(each["weight"])
+            contrasts.append(contrast)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no claim: {error!r}") from None
+    numbers = [margin, *(weight for contrast in contrasts for weight in contrast.values())]
+    sound = all(isinstance(text, str) for text in texts) and all(map(math.isfinite, numbers))
+    if not (sound and relation in RELATIONS and contrasts and all(contrasts)) or (relation == "equal" and margin <= 0):
+        raise ValueError(f"no claim: {texts[0]!r}")
+    return Claim(*texts[:4], tuple(contrasts), relation, margin)
 
 
 def write(path: Path, findings: Sequence[Finding]) -> None:

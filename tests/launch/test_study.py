@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -102,3 +101,85 @@ def test_the_curves_of_the_page_are_of_the_metric_that_selects_the_best_first(tm
     says(tmp_path, ("validation_score", "max"))
     data = json.loads(re.search(r'id="curves">(.*?)</script>', ran(tmp_path, "--format=html")[1])[1])
     assert [line["y"] for line in data["lines"]] == [[0.7, 0.7], [0.2, 0.2]]
+
+
+# claims
+
+
+def verdicts(out):
+    """The part of a text or a report that holds the verdicts, with blanks as one."""
+    return " ".join(out[out.index("claims (95%") :].split())
+
+
+def test_the_verdicts_are_those_of_the_study(finished, ran, capsys):
+    workdir, own = finished.launch.asked.workdir, finished.report.findings
+    made, _ = compare.own_claims([workdir])
+    again = claims.judge(made, Comparison([workdir]))
+    assert again == list(own)
+    written = json.loads((workdir / "claims.json").read_text())
+    assert [claims.plain(finding) for finding in again] == written
+    assert {each["seeds"] for each in written} == {2, 0} and {each["examples"] for each in written} > {0}
+    out = ran(workdir)[1]
+    report.print_claims(own)
+    assert verdicts(out) == verdicts(capsys.readouterr().out)
+    assert "Claims are those of the study, tested on the runs that are there now." in out
+    html = ran(workdir, "--format=html")[1]
+    assert page.verdicts(own)[0] in html and html.count("Decay &lt;b&gt;helps&lt;/b&gt;") >= 1
+    assert "Decay | helps" in ran(workdir, "--format=csv")[2]
+    assert "Claims and charts: Of several" in " ".join(ran(workdir, "--columns=model.hidden")[1].split())
+
+
+def few(workdir, gap):
+    """Two variants, whose verdict depends on the gap; the claim as a report wrote it when it was none."""
+    for variant, shift in (("one", gap), ("other", 0.0)):
+        for seed in range(4):
+            store(workdir, variant, seed, {"test_error": 0.3 + shift + 0.01 * np.sin(9 * seed + len(variant))})
+    made = [claims.greater("x", "one is more", "us", "test_error", "one", "other")]
+    return claims.judge(made, Comparison([workdir]))
+
+
+def test_claims_are_judged_anew_and_only_of_a_single_folder(tmp_path, ran):
+    claims.write(tmp_path / "s" / "claims.json", few(tmp_path / "s", 0.0))
+    assert "undecided one is more (us)" in verdicts(ran(tmp_path / "s")[1])
+    few(tmp_path / "s", 0.2)
+    assert "holds one is more (us)" in verdicts(ran(tmp_path / "s")[1])
+    (tmp_path / "c.toml").write_text(LESS)
+    out = verdicts(ran(tmp_path / "s", f"--claims={tmp_path / 'c.toml'}")[1])
+    assert "contradicted one is less (ours)" in out and "one is more" not in out
+    path = table(tmp_path / "r.csv", {"v": {"test_error": [0.1, 0.2]}})
+    assert "claim" not in ran(tmp_path / "s", path)[1].lower()
+
+
+def test_damaged_or_old_claims_are_none_and_it_is_said(tmp_path, ran):
+    findings = few(tmp_path / "s", 0.2)
+    claims.write(tmp_path / "s" / "claims.json", findings)
+    whole = (tmp_path / "s" / "claims.json").read_text()
+    old = json.loads(whole)
+    old[0]["contrasts"] = [{"one": 1.0, "other": -1.0}]
+    for content in (whole[:-5], "", "3", '["x"]', "{}x", json.dumps(old), "\udcff"):
+        (tmp_path / "s" / "claims.json").write_text(content, errors="surrogateescape")
+        status, out, err = ran(tmp_path / "s")
+        assert (status, err) == (0, "") and "claims (95%" not in out
+        assert "The study's own claims are left out: its claims.json is damaged" in out
+    for content in ("[]", None):
+        (tmp_path / "s" / "claims.json").unlink()
+        if content:
+            (tmp_path / "s" / "claims.json").write_text(content)
+        assert "claim" not in ran(tmp_path / "s")[1].lower()
+        (tmp_path / "s" / "claims.json").touch()
+
+
+@pytest.mark.parametrize(("sizes", "swept"), [((100, 200), ()), ((100, 100), ("data.train=100",))])
+def test_trials_on_other_data_compare_means_alone_as_in_a_study(tmp_path, sizes, swept):
+    for variant in ("one", "other"):
+        for seed in range(3):
+            for size, trial in zip(sizes, "ab", strict=True):
+                outcomes = {"test_error": np.random.default_rng([seed, len(variant)]).random(20).astype(np.float32)}
+                metrics = {"test_error": float(outcomes["test_error"].mean()), "validation_error": float(size)}
+                store(tmp_path, variant, seed, metrics, trial, outcomes, config={"data": {"train": size}})
+    made = [claims.less("x", "less", "us", "test_error", "one", "other")]
+    says(tmp_path, ("validation_error", "min"), swept=swept)
+    assert claims.judge(made, Comparison([tmp_path]))[0].weakest.examples == 0
+    if swept:
+        says(tmp_path, ("validation_error", "min"))
+        assert claims.judge(made, Comparison([tmp_path]))[0].weakest.examples == 20

@@ -153,7 +153,39 @@ def test_claims_json_names_a_metric_that_is_not_the_claims(tmp_path):
     gap = claims.greater("x", "a gap", PAPER, "test_error", "one", claims.Cell("one", "train_error"))
     claims.write(tmp_path / "claims.json", claims.judge([gap], made))
     (written,) = json.loads((tmp_path / "claims.json").read_text())
-    assert written["contrasts"] == [{"one": 1.0, "train_error of one": -1.0}]
+    test, train = ({"variant": "one", "metric": f"{split}_error"} for split in ("test", "train"))
+    assert written["contrasts"] == [[test | {"weight": 1.0}, train | {"weight": -1.0}]]
+
+
+CLAIMS = [
+    claims.equal("a", "A", PAPER, "test_error", "one", "other", 0.01),
+    claims.greater("b", "B", PAPER, "test_error", "one", claims.Cell("one", "train_error")),
+    claims.decreasing("c", "C", PAPER, "test_loss", ["one", "other", "third"]),
+    claims.Claim("d", "D", PAPER, "m", ({"one": 1.0, "other": -0.3, claims.Cell("one", "n"): -0.7},), "less"),
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_is_restored_from_claims_json(tmp_path, claim):
+    claims.write(tmp_path / "claims.json", claims.judge([claim], study(tmp_path, {"one": values(0.3)})))
+    (written,) = json.loads((tmp_path / "claims.json").read_text())
+    assert claims.restore(written) == claim
+
+
+def test_what_is_no_claim_is_not_restored(tmp_path):
+    (finding,) = claims.judge([claims.equal("x", "y", PAPER, "m", "a", "b", 0.1)], study(tmp_path, {"a": values(0.3)}))
+    sound = claims.plain(finding)
+    term = {"variant": "a", "metric": "m", "weight": 1.0}
+    changes = {
+        "contrasts": [[], [[]], 3, [{"a": 1.0, "b": -1.0}], [[term | {"weight": "x"}]], [[term | {"variant": 3}]]],
+        "relation": ["lses", ["less"], None],
+        "margin": [0.0, float("nan"), "x", None],
+        "text": [None, 3],
+    }
+    broken = [sound | {key: value} for key, wrong in changes.items() for value in wrong]
+    for plain in [*broken, *({k: v for k, v in sound.items() if k != key} for key in changes), [], None, "x"]:
+        with pytest.raises(ValueError, match=r"no claim|could not convert"):
+            claims.restore(plain)
 
 
 def test_lost_runs_and_unequal_seeds_are_named_and_only_common_seeds_count(tmp_path):
