@@ -10,8 +10,9 @@ INPUT/VARIANT.
 
 --claims=FILE       claims to test, as TOML (below). Default: those of the study, where its folder is
                     the only input
---metric=NAME,...   what is shown, names or patterns as in val_*. Default: the columns of the study's own
-                    table; of a CSV, every test_* metric that all have
+--metric=NAME,...   what is shown, names or patterns as in val_*, and the gap from training to test where
+                    both are known. Default: the columns of the study's own table; of a CSV, every
+                    test_* metric that all have
 --rows=GLOB,...     variants to show, as in random-*
 --columns=KEY       one metric, and a column for each value of KEY: a key of the runs' config, as in
                     model.hidden; a further column of a CSV; or `input`. Default metric: the first
@@ -158,6 +159,9 @@ def compare(asked: argparse.Namespace, command: str) -> Made:
         said = [f"Columns: {tables.titled(comparison, metric)} by {key}.", *said]
     else:
         columns = tables.metric_columns(comparison, metrics)
+        gap = tables.gap_column(comparison, variants, metrics) if asked.format != "csv" else []
+        columns += gap
+        said = ["gap: test minus training."] * bool(gap)
     table, unsure = tables.tabulate(variants, columns, values or comparison, asked.spread, asked.bold)
     findings = claims.judge(made, comparison)
     chosen = comparison.notes

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.errors import unknown
-from launch.inputs import Value
+from launch.inputs import Run, Value
 from launch.rows import Comparison, Row, Rows
 
 SPREADS = {
@@ -30,13 +30,14 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A metric of some rows. name: in a CSV; title: in words; percent: whether to show it in %"""
+    """A metric of some rows. name: in a CSV; title: in words; percent: whether to show it in %; ranked: may be bold"""
 
     name: str
     title: str
     metric: str
     rows: Rows
     percent: bool
+    ranked: bool = True
 
 
 class Table(NamedTuple):
@@ -74,6 +75,24 @@ def metric_columns(comparison: Comparison, metrics: Sequence[str]) -> list[Colum
     return [Column(name, titled(comparison, name), name, comparison, comparison.fraction(name)) for name in metrics]
 
 
+def gap_column(comparison: Comparison, variants: Sequence[str], metrics: Sequence[str]) -> list[Column]:
+    """Test minus training of the first of the metrics that runs have of both, as in a study's table; else none."""
+    shown = [row for row in comparison.rows if row.variant in variants]
+    for test in (metric for metric in metrics if metric.startswith("test_")):
+        name = test.removeprefix("test_")
+        gap, train = f"gap_{name}", f"train_{name}"
+
+        def only(run: Run, test: str = test, train: str = train, gap: str = gap) -> Run:
+            both = test in run.metrics and train in run.metrics
+            return run._replace(metrics={gap: run.metrics[test] - run.metrics[train]} if both else {})
+
+        rows = [row._replace(runs=[only(run) for run in row.runs]) for row in shown]
+        if any(row.values(gap).size for row in rows):
+            percent = comparison.fraction(test) and comparison.fraction(train)
+            return [Column(gap, gap.replace("_", " ") + " %" * percent, gap, Rows(rows), percent, ranked=False)]
+    return []
+
+
 def value_columns(comparison: Comparison, key: str, metric: str, found: dict[Value, Rows]) -> list[Column]:
     """One column for each value of a setting."""
     from jaxdl.study.sweep import shown
@@ -103,7 +122,7 @@ def tabulate(
     notes: list[str] = []
     best = []
     for column in columns:
-        marked, said = best_of(column, variants) if bold else (set(), [])
+        marked, said = best_of(column, variants) if bold and column.ranked else (set(), [])
         best.append(marked)
         notes += said
     cells = []

@@ -31,7 +31,7 @@ def test_the_trials_are_those_of_the_study_and_its_table_has_the_same_cells(fini
                 for trials in results.trials.values()}  # fmt: skip
     assert by_error != {hash for each in hashes.values() for hash in each}  # the usual choice would be another
     own = report.main_table(results, [*finished.report.columns], [])
-    places = [n for n, name in enumerate(own.header) if name not in ("hidden", "learning rate", "gap error %")]
+    places = [n for n, name in enumerate(own.header) if name not in ("hidden", "learning rate")]
     expected = [[row[place].text for place in places] for row in own.rows]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ran(workdir, "--format=md")[1].splitlines()]
     assert lines[0] == ["variant", "n", *(own.header[place] for place in places[2:])]
@@ -183,3 +183,37 @@ def test_trials_on_other_data_compare_means_alone_as_in_a_study(tmp_path, sizes,
     if swept:
         says(tmp_path, ("validation_error", "min"))
         assert claims.judge(made, Comparison([tmp_path]))[0].weakest.examples == 20
+
+
+# the gap between training and test
+
+
+def test_the_gap_is_the_last_column_of_the_first_metric_that_has_both(tmp_path, ran):
+    values = {
+        "one": {"test_loss": [3.0, 4.0], "test_error": [0.5, 0.7], "train_error": [0.25, 0.3]},
+        "other": {"test_loss": [3.0, 4.0], "test_error": [0.5, 0.7], "train_error": [None, 0.3]},
+        "none": {"test_loss": [3.0, 4.0], "test_error": [0.5, 0.7]},
+    }
+    path = table(tmp_path / "r.csv", values)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ran(path, "--format=md")[1].splitlines()[:5]]
+    assert lines[0] == ["variant", "n", "test loss", "test error %", "gap error %"]
+    assert [line[-1] for line in lines[2:]] == ["32.50 ± 95.30", "40.00 (n=1)", "-"]  # t(0.975, 1) = 12.706
+    out = ran(path)[1]
+    assert "gap: test minus training." in out and "32.50 ± 95.30" in out
+    assert r"gap error \%" in ran(path, "--format=latex")[1] and "gap error %" in ran(path, "--format=html")[1]
+    bold = ran(path, "--bold", "--format=md")[1]
+    assert "gap_error has nothing" not in bold and "| 32.50 ± 95.30 |" in bold
+    for options in (
+        ("--metric=test_loss",),
+        ("--metric=train_error",),
+        ("--format=csv",),
+        ("--columns=input",),
+        ("--rows=none",),
+    ):
+        assert not any("gap" in text for text in ran(path, *options)[1:]), options
+
+
+def test_the_gap_of_percentages_that_are_stored_as_such_is_shown_as_it_is(tmp_path, ran):
+    path = table(tmp_path / "r.csv", {"v": {"test_error": [9.0, 9.0], "train_error": [0.5, 0.5]}})
+    lines = ran(path, "--format=md")[1].splitlines()
+    assert lines[0].endswith("| gap error |") and lines[2].endswith("| 8.500 ± 0.000 |")
