@@ -216,7 +216,7 @@ def test_claims_of_every_preset_speak_of_its_variants(name, preset):
 
 def test_the_claims_of_the_default_study():
     assert [claim.id for claim in greedy.claims(config_of(preset="default"))] == [
-        *("sparse-helps-4", "denoising-helps-4", "depth-hurts-random"),
+        *("sparse-helps-4", "denoising-helps-4", "depth-hurts-random", "denoising-beats-plain-4"),
         *("sparse-fine-tuning-helps-4", "denoising-fine-tuning-helps-4", "sparsity-needs-batches"),
         *("sparse-helps-few-10", "denoising-helps-few-10"),
     ]
