@@ -8,11 +8,11 @@ variant, the one is compared that the folder's study would choose; of a CSV, tha
 mean validation error (else loss) over seeds. With several inputs, variants are called
 INPUT/VARIANT.
 
---claims=FILE       claims to test, as TOML (below). Default: those of the study, where its folder is
-                    the only input
---metric=NAME,...   what is shown, names or patterns as in val_*, and the gap from training to test where
-                    both are known. Default: the columns of the study's own table; of a CSV, every
-                    test_* metric that all have
+--claims=FILE       claims to test, as TOML (below). Default: the study's own, where its folder
+                    is the only input
+--metric=NAME,...   what is shown, names or patterns as in val_*; beside a test_* metric also the
+                    gap to its train_*. Default: the columns of the study's own table; of a CSV,
+                    every test_* metric that all have
 --rows=GLOB,...     variants to show, as in random-*
 --columns=KEY       one metric, and a column for each value of KEY: a key of the runs' config, as in
                     model.hidden; a further column of a CSV; or `input`. Default metric: the first
