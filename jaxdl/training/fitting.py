@@ -104,15 +104,16 @@ def fit(
     missing = [number for number in range(total) if keys[number] not in stored]
     if missing and not settings.train:
         raise UserError(f"{len(missing)} of {total} runs of the fit {name!r} are not trained")
-    compiled = program.compile(len(missing), keeps_best=patience > 0) if missing and steps else None
+    begun = _begun(folder, {keys[number] for number in missing})
+    most = max((len(chunk) for _, chunk in begun), default=0)
+    compiled = program.compile(len(missing), most, keeps_best=patience > 0) if missing and steps else None
     size = compiled.runs_at_once if compiled else min(program.at_once, program.whole(len(missing))) or 1
-    seconds, run_steps = 0.0, 0
-    for chunk in (np.array(missing[first : first + size]) for first in range(0, len(missing), size)):
-        place = folder / _digest([keys[number] for number in chunk])
+    seconds, run_steps, before = 0.0, 0, total - len(missing)
+    for place, chunk in _chunks(folder, begun, keys, missing, size):
         trainer = Trainer(program, place, chunk, size, keys, steps, every, patience, select)
-        trainer.train(before=total - len(missing) + int(np.searchsorted(missing, chunk[0])))
+        trainer.train(before)
         stored |= _read(program, place, len(chunk))
-        seconds, run_steps = seconds + trainer.seconds, run_steps + trainer.run_steps
+        seconds, run_steps, before = seconds + trainer.seconds, run_steps + trainer.run_steps, before + len(chunk)
     if compiled and run_steps:
         _write_pace(folder, seconds / run_steps, compiled)
     return jax.tree.map(lambda *leaves: np.stack(leaves), *(stored[key].fitted for key in keys))
@@ -235,6 +236,36 @@ def _stored(program: Program, folder: Path, wanted: set[str]) -> dict[str, _End]
         if notes and notes["finished"] is not None and wanted & set(notes["runs"]):
             found |= _read(program, place, len(notes["runs"]))
     return {key: end for key, end in found.items() if key in wanted}
+
+
+def _begun(folder: Path, missing: set[str]) -> list[tuple[Path, list[str]]]:
+    """(folder, run keys) of every chunk with a checkpoint whose runs are all `missing`, the furthest first.
+
+    Another process may train one of them right now, but only of runs that are not in this one's share: `missing`
+    holds nothing but runs of the share, so that such a chunk is none of these.
+    """
+    found = []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        notes = checkpoints.newest_notes(place)
+        if notes and set(notes["runs"]) <= missing:
+            step = max(int(path.parent.name) for path in place.glob("[0-9]*/manifest.json"))
+            found.append((step, place, notes["runs"]))
+    return [(place, runs) for _, place, runs in sorted(found, key=lambda one: -one[0])]
+
+
+def _chunks(
+    folder: Path, begun: list[tuple[Path, list[str]]], keys: list[str], missing: list[int], size: int
+) -> list[tuple[Path, np.ndarray]]:
+    """(folder, numbers of its runs) of each chunk: what was begun and is no larger than `size`, then the rest, cut."""
+    chunks, left = [], {keys[number]: number for number in missing}
+    for place, runs in begun:
+        if len(runs) <= size and all(key in left for key in runs):  # of those with a run in common the furthest
+            chunks.append((place, np.array([left[key] for key in runs])))
+            left = {key: number for key, number in left.items() if key not in runs}
+    rest = [number for number in missing if keys[number] in left]
+    for part in (rest[first : first + size] for first in range(0, len(rest), size)):
+        chunks.append((folder / _digest([keys[number] for number in part]), np.array(part)))
+    return chunks
 
 
 def _read(program: Program, place: Path, count: int) -> dict[str, _End]:

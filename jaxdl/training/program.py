@@ -141,18 +141,20 @@ class Program:
         """How many runs a program of `count` runs has, padding included."""
         return _up(count, self.spread.slots)
 
-    def compile(self, missing: int, keeps_best: bool) -> Compiled:
+    def compile(self, missing: int, begun: int, keeps_best: bool) -> Compiled:
         """Compile `advance`, for as many runs at once as take no more than `settings.memory`; `missing` are to train.
+
+        begun: runs in the largest chunk that was interrupted, which goes on only where it fits into the program
 
         What they take is what the compiled program says of itself. A number that the settings choose stands, and
         so does the guess where the backend does not tell.
         """
         started = time.monotonic()
         measure = functools.cache(lambda count: self._compile(count, keeps_best))
-        total, most = len(self.runs["seed"]), self.whole(missing)
+        most = self.whole(missing)
         count = min(self.at_once, most)
         if not self.settings.runs_at_once:
-            count = most_that_fit(count, most, total, self.spread.slots, self.settings.memory, measure)
+            count = most_that_fit(count, self.whole(begun), most, self.spread.slots, self.settings.memory, measure)
         return Compiled(count, measure(count), time.monotonic() - started)
 
     def _compile(self, count: int, keeps_best: bool) -> int | None:
@@ -181,35 +183,34 @@ class Program:
 
 
 def most_that_fit(
-    guess: int, most: int, total: int, slots: int, memory: float, measure: Callable[[int], int | None]
+    guess: int, begun: int, most: int, slots: int, memory: float, measure: Callable[[int], int | None]
 ) -> int:
-    """How many runs at once, a multiple of `slots` up to `most`, take no more than `memory`; `slots` if none do.
+    """About how many runs at once, a multiple of `slots` up to `most`, take no more than `memory`; `slots` if none do.
 
     measure: runs at once -> bytes, or None if unknown, then the guess stays; asked three times at most, and once where
         the guess is `most` and fits
-    total: where not all of these fit, chunks are about evenly full, so that the last one needs little padding. Not
-        what is still missing of them: what was interrupted is cut into the same chunks again
+    begun: as many fitted when an interrupted chunk was begun, so that no less is tried before it
     """
-    # Bytes grow on a line from two steps of each device on; with one, XLA needs less, and nothing follows from it.
-    first = min(max(guess, 2 * slots), most)
-    bytes = {first: measure(first)}
-    if bytes[first] is None:
-        return guess
-    if bytes[first] <= memory and first == most:
-        return first
-    if bytes[first] > memory and first <= 2 * slots:
-        last = slots
-    else:
-        second = 2 * slots if first > 2 * slots else 4 * slots
-        bytes[second] = measure(second)
-        slope = max(1.0, (bytes[first] - bytes[second]) / (first - second))
-        room = first + int((memory - bytes[first]) // slope)
-        room = min(max(room // slots * slots, slots), _up(total, slots))
-        chunks = -(-total // room)
-        last = min(_up(-(-total // chunks), slots), most)
-    if last not in bytes:
-        bytes[last] = measure(last)
-    return max((count for count in bytes if count <= most and bytes[count] <= memory), default=slots)
+    bytes: dict[int, int] = {}
+    count = min(max(guess, begun), most)
+    while count not in bytes and len(bytes) < 3:
+        taken = measure(count)
+        if taken is None:
+            return guess
+        # Bytes grow on a line, give or take a percent; one above 0, so that a count in proportion errs to the safe
+        # side when it grows. Where it shrank too little, a second point tells the line.
+        room = 0.95 * memory * count / max(taken, 1)
+        for other, also in bytes.items():
+            slope = max((also - taken) / (other - count), 1e-9)
+            room = min(room, count + (0.95 * memory - taken) / slope)
+        bytes[count] = taken
+        room = min(max(int(max(room, 0)) // slots * slots, slots), most)
+        even = _up(-(-most // -(-most // room)), slots)  # as many chunks, about evenly full: little padding
+        if begun not in bytes:
+            even = max(even, min(begun, most))
+        if taken > memory or -(-most // even) < 0.9 * -(-most // count):  # fewer chunks are worth a compilation
+            count = even
+    return max((count for count in bytes if bytes[count] <= memory), default=slots)
 
 
 def keep_best(best: Any, params: Any, better: Any) -> Any:

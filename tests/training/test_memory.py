@@ -156,66 +156,166 @@ def test_pmap_compiles_each_program_once(bench, compiled):
     assert training.pace(bench.settings(), "fit")["program_bytes"] > 0
 
 
-def test_what_goes_on_compiles_once(bench, compiled, monkeypatch):
-    """From a checkpoint: the restored state is placed as the program was compiled for."""
+class Stop(Exception):
+    pass
 
-    class Stop(Exception):
-        pass
+
+def interrupt(bench, seeds, step, done=0, **settings):
+    """Begin a fit; its newest checkpoint is of `step`, in the chunk that follows after `done` runs."""
 
     def stop(state):
-        if state.step > 4:
+        if state.work > done * state.steps and state.step > step:
             raise Stop
 
-    runs = bench.make_runs([1, 2, 3], **bench.HYPER)
     with pytest.raises(Stop):
-        bench.fit(bench.classify, runs, progress=stop, checkpoint_seconds=0.0, call_seconds=0.0)
-    bench.fit(bench.classify, runs)
-    assert bench.told[0].step > 2
+        runs = bench.make_runs(seeds, **bench.HYPER)
+        bench.fit(bench.classify, runs, progress=stop, checkpoint_seconds=0.0, call_seconds=0.0, **settings)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The steps that all runs together made since, one number for each chunk."""
+    counts = []
+    train = Trainer.train
+
+    def counted(self, before):
+        train(self, before)
+        counts.append(self.run_steps)
+
+    monkeypatch.setattr(Trainer, "train", counted)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def straight(new_bench):
+    """What 7 runs come to and log, in one go."""
+    bench = new_bench()
+    return bench.fit(bench.classify, bench.make_runs(range(7), **bench.HYPER)), bench.rows
+
+
+def check(bench, straight, same, seeds, **settings):
+    """Train to the end: every bit and row as in one go. The first chunk's first step, and the work before it."""
+    fitted = bench.fit(bench.classify, bench.make_runs(seeds, **bench.HYPER), **settings)
+    same(fitted, jax.tree.map(lambda leaf: leaf[np.array(seeds)], straight[0]))
+    assert bench.rows == {place: straight[1][seed] for place, seed in enumerate(seeds)}
+    work = [state.work for state in bench.told]
+    assert work == sorted(work) and work[-1] == 20 * len(seeds)
+    return bench.told[0].step, work[0]
+
+
+def test_what_goes_on_compiles_once(bench, compiled):
+    """From a checkpoint: the restored state is placed as the program was compiled for."""
+    interrupt(bench, [1, 2, 3], 4)
+    bench.fit(bench.classify, bench.make_runs([1, 2, 3], **bench.HYPER))
+    assert bench.told[0].step == 4
     assert compiled().count("advance") == 2  # one a launch
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("at_once", [0, 2, 4])
+def test_more_runs_are_asked_for(bench, straight, same, made, compiled, devices, at_once):
+    """Before those begun and after; all in one program, whatever its size."""
+    interrupt(bench, [3, 2], 10)
+    before = compiled().count("advance")
+    place, work = check(bench, straight, same, [1, 2, 3, 4], devices=devices, runs_at_once=at_once)
+    assert (place, work, made) == (10, 20, [20, 40])
+    assert compiled().count("advance") == before + 1
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 6])
+def test_another_number_fits(bench, straight, same, made, at_once):
+    """The first chunk ended, the second, padded, was interrupted; not all of the first are asked for again."""
+    interrupt(bench, range(5), 10, done=3, runs_at_once=3)
+    del made[:]
+    place, work = check(bench, straight, same, [6, 4, 3, 2, 1], runs_at_once=at_once)
+    assert (place, work, made) == (10, 2 * 20 + 20, [20, 20])
+
+
+def test_what_is_not_begun(bench, straight, same, made):
+    """A chunk too large for the program, or of which some runs are not this command's, or have ended."""
+    interrupt(bench, [1, 2, 3], 10)
+    assert check(bench, straight, same, [1, 2, 3], runs_at_once=2)[0] == 0
+    assert made == [40, 20]
+    interrupt(bench, [4, 5, 6], 10)
+    assert check(bench, straight, same, [4, 5])[0] == 0
+    assert check(bench, straight, same, [4, 5, 6])[0] == 0
+    assert made[2:] == [40, 20]
+
+
+@pytest.mark.parametrize("steps", [(12, 6), (6, 12)])
+def test_begun_twice(bench, straight, same, made, steps):
+    """Run 2 in two chunks, as with other seeds: the one that is furthest goes on. A third shares no run with it."""
+    interrupt(bench, [1, 2], steps[0])
+    interrupt(bench, [2, 3], steps[1])
+    interrupt(bench, [5, 6], 3)
+    assert check(bench, straight, same, [1, 2, 3, 4, 5, 6], runs_at_once=2) == (12, 24)
+    assert made == [16, 34, 40]
+
+
+def test_a_figure_near_the_limit(bench, straight, same, monkeypatch):
+    """By the margin alone 3 of 5 would fit: 4 do, which were begun."""
+    monkeypatch.setattr(program.Program, "_compile", lambda self, count, keeps_best: 250_000 * count)
+    interrupt(bench, [1, 2, 3, 4], 10, memory=1e6)
+    assert check(bench, straight, same, [0, 1, 2, 3, 4], memory=1e6) == (10, 40)
+    assert training.pace(bench.settings(), "fit")["runs_at_once"] == 4
+    bench.fit(bench.classify, bench.make_runs(range(5), **bench.HYPER), memory=1e6, place="anew")
+    assert training.pace(bench.settings("anew"), "fit")["runs_at_once"] == 3
 
 
 def up(count, slots):
     return -(-count // slots) * slots
 
 
-def search(slots, total, fixed, each, first, memory, start):
-    """Against trying all numbers; bytes grow on a line, but for its first point."""
-    asked = []
-
-    def measure(count):
-        asked.append(count)
-        return int(fixed + each * count - (first if count == slots else 0))
-
-    def choose(missing):
-        asked.clear()
-        most = up(missing, slots)
-        found = program.most_that_fit(min(start, most), most, total, slots, memory, measure)
-        assert len(asked) <= 3 and found in asked and found % slots == 0 and slots <= found <= most
-        return found
-
-    chosen = choose(total)
-    if start == chosen == up(total, slots):
-        assert asked == [chosen]
-    fitting = [count for count in range(slots, up(total, slots) + 1, slots) if measure(count) <= memory]
-    assert chosen in fitting or not fitting
-    assert -(-total // chosen) == -(-total // max(fitting, default=slots))
-    for missing in range(total, 0, -chosen):  # whatever has ended, the rest is cut into the same chunks
-        assert min(choose(missing), missing) == min(chosen, missing)
-
-
 @pytest.mark.parametrize("slots", [1, 2, 8])
 def test_most_that_fit(slots):
+    """Against trying all numbers: on a line, give or take a percent, but for its first point.
+
+    What is fixed takes up to half of the memory; the guess suggests a third to 50 times of what a run takes.
+    """
     rng = np.random.default_rng(3)
-    for _ in range(1000):
-        total = int(rng.integers(1, 400))
-        fixed, each, first = rng.integers(0, 5000), rng.integers(10, 500), rng.integers(0, 2000)
-        memory = float(rng.uniform(0.5, 1.3) * (fixed + rng.uniform() * each * total))
-        start = min(up(int(rng.integers(1, 500)), slots), up(total, slots))
-        search(slots, total, fixed, each, first, memory, start)
+    memory = 1e9
+    for _ in range(2000):
+        most = up(int(rng.integers(1, 400)), slots)
+        fixed, each = rng.uniform(0, 0.5) * memory, memory / np.exp(rng.uniform(0, np.log(2000)))
+        taken = (fixed + each * np.arange(most + 1)) * rng.uniform(0.99, 1.01, most + 1)
+        taken[slots] *= rng.uniform(0.7, 1)
+        guess = int(memory / (each * np.exp(rng.uniform(-np.log(50), np.log(3)))))
+        guess, asked = min(max(guess // slots * slots, slots), most), []
+
+        def measure(count, asked=asked, taken=taken):
+            asked.append(count)
+            return int(taken[count])
+
+        found = program.most_that_fit(guess, 0, most, slots, memory, measure)
+        fitting = [count for count in range(slots, most + 1, slots) if taken[count] <= memory]
+        assert found in fitting or (found == slots and not fitting)
+        assert found in asked and len(asked) == len(set(asked)) <= 3
+        assert all(count % slots == 0 and slots <= count <= most for count in asked)
+        assert -(-most // found) <= 2 * -(-most // max(fitting, default=slots))  # half of the best, or as many chunks
+        if guess == most and most in fitting:
+            assert asked == [most]
 
 
 def test_chunks_are_evenly_full():
-    assert program.most_that_fit(300, 300, 300, 1, 280.0, lambda count: count) == 150
+    assert program.most_that_fit(300, 0, 300, 1, 280.0, lambda count: count) == 150
+
+
+def test_a_few_more_at_once_are_not_worth_a_compilation():
+    asked = []
+    program.most_that_fit(90, 0, 1000, 1, 100.0, lambda count: asked.append(count) or count)
+    assert asked == [90]
+    program.most_that_fit(90, 0, 95, 1, 101.0, lambda count: asked.append(count) or count)
+    assert asked == [90, 90, 95]
+
+
+def test_what_was_begun_is_tried():
+    def figure(count):
+        return 10 * count
+
+    assert program.most_that_fit(60, 28, 60, 1, 280.0, figure) == 28  # by the margin 20, and three chunks
+    assert program.most_that_fit(5, 28, 60, 1, 280.0, figure) == 28
+    assert program.most_that_fit(60, 28, 60, 1, 270.0, figure) == 20  # not any more
+    assert program.most_that_fit(60, 10, 60, 1, 280.0, figure) == 20
 
 
 FIELDS = {"seconds_per_run_step", "compile_seconds", "runs_at_once", "program_bytes"}
