@@ -309,11 +309,15 @@ def test_a_few_more_at_once_are_not_worth_a_compilation():
 
 
 def test_what_was_begun_is_tried():
+    asked = []
+
     def figure(count):
+        asked.append(count)
         return 10 * count
 
     assert program.most_that_fit(60, 28, 60, 1, 280.0, figure) == 28  # by the margin 20, and three chunks
-    assert program.most_that_fit(5, 28, 60, 1, 280.0, figure) == 28
+    asked.clear()
+    assert program.most_that_fit(5, 28, 60, 1, 280.0, figure) == 28 and asked == [28]
     assert program.most_that_fit(60, 28, 60, 1, 270.0, figure) == 20  # not any more
     assert program.most_that_fit(60, 10, 60, 1, 280.0, figure) == 20
 
