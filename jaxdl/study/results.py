@@ -118,7 +118,7 @@ class Results:
         )
 
     def csv(self, study: str) -> str:
-        """results.csv of all runs, every tuning point included: study,variant,hash,seed,metric,value."""
+        """results.csv of all runs, every trial included: study,variant,hash,seed,metric,value."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["study", "variant", "hash", "seed", "metric", "value"])

@@ -157,30 +157,16 @@ def plan(
 
 
 def pace(settings: Settings, name: str) -> dict[str, Any] | None:
-    """How fast a fit trained when it last did, or else how fast other settings of the study did, the newest first.
+    """How fast a fit trained when it last did; None where that is not known or can't be read.
 
-    Returns None where nothing is known, else
+    Returns
         seconds_per_run_step: wall time of the program calls over the steps that all their runs made together
         compile_seconds: wall time until `advance` was compiled
         runs_at_once: how many runs shared a program call, padding included
         program_bytes: what they took beside the data they share, as the compiled program says; None if it does not
     """
-    others = settings.folder.parent.iterdir() if settings.folder.parent.is_dir() else ()
-    dated = [(_modified(path), path) for path in (other / name / PACE for other in others)]
-    paths = [settings.folder / name / PACE, *(path for _, path in sorted(dated, reverse=True))]
-    return next((found for found in map(_read_pace, paths) if found is not None), None)
-
-
-def _modified(path: Path) -> float:
     try:
-        return path.stat().st_mtime
-    except OSError:  # not there, or not any more
-        return 0.0
-
-
-def _read_pace(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
+        found = json.loads((settings.folder / name / PACE).read_text())
         whole = (
             found["seconds_per_run_step"] > 0
             and found["compile_seconds"] >= 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# Variants; runs: a hash for each tuning point, with 2 seeds; fits, in their order.
+# Variants; runs: a hash for each trial, with 2 seeds; fits, in their order.
 EXPECTED = {
     "greedy_smoke": (
         [

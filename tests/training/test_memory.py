@@ -1,7 +1,6 @@
 """How many runs share a program call, from the compiled program's own figure; and the pace that a fit leaves."""
 
 import json
-import os
 
 import jax
 import jax.numpy as jnp
@@ -355,31 +354,24 @@ def test_pace(bench, monkeypatch):
     assert training.pace(bench.settings("own"), "fit") == again
 
 
-def test_pace_of_another_setting(bench):
-    """The fit's own, else the newest beside it that is whole."""
+def test_a_pace_that_cannot_be_read_is_none(bench):
+    """Nor is that of other settings of the study one: their program may be another."""
 
-    def write(place, text, age=0.0):
+    def write(place, text):
         folder = bench.folder / place / "fit"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pace.json").write_text(text)
-        os.utime(folder / "pace.json", (1e9 - age, 1e9 - age))
 
-    def numbered(number):
-        return GOOD | {"seconds_per_run_step": number}
-
-    (bench.folder / "lock").write_text("")
-    write("old", json.dumps(numbered(1.0)), age=20)
-    write("new", json.dumps(numbered(2.0)), age=10)
-    write("damaged", json.dumps(numbered(3.0))[:-9])
+    write("other", json.dumps(GOOD))
     settings = bench.settings("own")
-    assert training.pace(settings, "fit") == numbered(2.0) and training.pace(settings, "other") is None
-    write("own", json.dumps(numbered(4.0)), age=30)
-    assert training.pace(settings, "fit") == numbered(4.0)
+    assert training.pace(settings, "fit") is None
+    write("own", json.dumps(GOOD))
+    assert training.pace(settings, "fit") == GOOD and training.pace(settings, "other") is None
     others = [*({key: value for key, value in GOOD.items() if key != name} for name in GOOD), [1], 3, None, {}]
     others += [GOOD | {"seconds_per_run_step": value} for value in (0.0, None, "fast", float("nan"))]
     for text in ["", "\0\0", *map(json.dumps, others)]:
         write("own", text)
-        assert training.pace(settings, "fit") == numbered(2.0), text
+        assert training.pace(settings, "fit") is None, text
 
 
 def test_pace_is_no_condition(bench, same):
