@@ -90,7 +90,7 @@ def test_prepared_data_are_the_same(bench, source, close, labels):
     close(fit(streamed(source), "host"), fit(source, "device"))
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 4, 14])
+@pytest.mark.parametrize("stop_at", [4, 14])
 def test_resuming_in_the_middle_of_an_epoch_and_of_a_block(bench, source, same, stop_at):
     """5 batches an epoch, 3 a block: the next example is the one that was due."""
     runs = bench.make_runs([1, 2], **bench.HYPER)
