@@ -1,7 +1,6 @@
-"""The launches that tests look at, made one after another in the background while other tests run in this process."""
+"""The launches that several tests look at, each made once."""
 
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from launching import EIGHT_DEVICES, EVERY_CALL, TINY, checkpoints, files, interrupt, launch
@@ -145,23 +144,10 @@ JOBS = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def jobs(request, tmp_path_factory):
-    """{name: future} of the jobs that the selected tests ask for."""
-    items = request.session.items
-    asked = {name for item in items for name in getattr(item, "fixturenames", ())}
-    parameters = (item.callspec.params.values() for item in items if hasattr(item, "callspec"))
-    asked |= {value for values in parameters for value in values if isinstance(value, str)}
-    folder = tmp_path_factory.mktemp("launches")
-    with ThreadPoolExecutor(1) as pool:
-        yield {name: pool.submit(job, folder) for name, job in JOBS.items() if name in asked}
-        pool.shutdown(cancel_futures=True)
-
-
 def result_of(name):
     @pytest.fixture(scope="session", name=name)
-    def result(jobs):
-        return jobs[name].result(timeout=400)
+    def result(tmp_path_factory):
+        return JOBS[name](tmp_path_factory.mktemp(name))
 
     return result
 
