@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "initialisers": ["initialiser"],
         "mlp": ["MLP"],
         "units": ["unit"],
-        "vae": ["VAE"],
+        "vae": ["VAE", "CategoricalVAE"],
     },
 )

@@ -1,7 +1,13 @@
-"""Variational autoencoders with a Gaussian code. Kingma & Welling 2014, arXiv 1312.6114, appendix C."""
+"""Variational autoencoders: an encoder of code terms, and a decoder that mirrors it.
+
+Gaussian codes: Kingma & Welling 2014, arXiv 1312.6114, appendix C; categorical ones: Jang et al. 2017, arXiv 1611.01144.
+"""
+
+from collections.abc import Sequence
 
 from flax import linen as nn
 from jax import Array
+from jax.nn.initializers import Initializer
 
 from jaxdl.errors import UserError
 from jaxdl.models.initialisers import initialiser
@@ -9,7 +15,7 @@ from jaxdl.models.units import unit
 
 
 class VAE(nn.Module):
-    """q(z|x) = N(mean(x), diag(exp(log_variance(x)))), and a decoder of z that mirrors the encoder.
+    """q(z|x) = N(mean(x), diag(exp(log_variance(x)))), and a decoder of z.
 
     inputs: values in one example; widths: units of each hidden layer of the encoder; latent: size of z
 
@@ -26,10 +32,10 @@ class VAE(nn.Module):
         if self.latent < 1:
             raise UserError(f"model.latent={self.latent} is not possible: a code has at least 1 value")
         kernel_init = initialiser(self.initialisation)
-        self.encoder = [nn.Dense(width, kernel_init=kernel_init) for width in self.widths]
+        self.encoder = _layers(self.widths, kernel_init)
         self.mean = nn.Dense(self.latent, kernel_init=kernel_init)
         self.log_variance = nn.Dense(self.latent, kernel_init=kernel_init)
-        self.decoder = [nn.Dense(width, kernel_init=kernel_init) for width in reversed(self.widths)]
+        self.decoder = _layers(self.widths[::-1], kernel_init)
         self.output = nn.Dense(self.inputs, kernel_init=kernel_init)
 
     def __call__(self, image: Array) -> Array:
@@ -38,14 +44,59 @@ class VAE(nn.Module):
 
     def encode(self, image: Array) -> tuple[Array, Array]:
         """image [B, ...] -> mean and log-variance of z, [B, latent] each."""
-        hidden = image.reshape(image.shape[0], -1)  # [B, inputs]
-        for layer in self.encoder:
-            hidden = unit(self.unit)(layer(hidden))
+        hidden = _through(self.encoder, self.unit, image.reshape(image.shape[0], -1))  # [B, inputs] -> [B, width]
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode(self, code: Array) -> Array:
         """code [..., latent] -> logits of Bernoulli variables, or means of Gaussian ones, [..., inputs]."""
-        hidden = code
-        for layer in self.decoder:
-            hidden = unit(self.unit)(layer(hidden))
-        return self.output(hidden)
+        return self.output(_through(self.decoder, self.unit, code))
+
+
+class CategoricalVAE(nn.Module):
+    """q(z|x) is a categorical distribution for each of `latent` units, of `classes` classes; z is one-hot.
+
+    inputs, widths, unit, initialisation: as in VAE. Parameters are named encoder_0, ..., logits, decoder_0, ..., output.
+    """
+
+    inputs: int
+    widths: tuple[int, ...]
+    latent: int
+    classes: int
+    unit: str = "tanh"
+    initialisation: str = "glorot_uniform"
+
+    def setup(self) -> None:
+        if self.latent < 1 or self.classes < 2:
+            raise UserError(
+                f"model.latent={self.latent}, model.classes={self.classes} are not possible: a categorical code has at "
+                "least 1 unit of 2 classes"
+            )
+        kernel_init = initialiser(self.initialisation)
+        self.encoder = _layers(self.widths, kernel_init)
+        self.logits = nn.Dense(self.latent * self.classes, kernel_init=kernel_init)
+        self.decoder = _layers(self.widths[::-1], kernel_init)
+        self.output = nn.Dense(self.inputs, kernel_init=kernel_init)
+
+    def __call__(self, image: Array) -> Array:
+        """image [B, ...] -> the decoded probabilities of the code [B, inputs]."""
+        (logits,) = self.encode(image)
+        return self.decode(nn.softmax(logits).reshape(image.shape[0], -1))  # [B, latent, classes] -> [B, Z]
+
+    def encode(self, image: Array) -> tuple[Array]:
+        """image [B, ...] -> logits of the classes of each unit, [B, latent, classes]."""
+        hidden = _through(self.encoder, self.unit, image.reshape(image.shape[0], -1))
+        return (self.logits(hidden).reshape(image.shape[0], self.latent, self.classes),)
+
+    def decode(self, code: Array) -> Array:
+        """code [..., latent * classes] -> [..., inputs], as VAE's."""
+        return self.output(_through(self.decoder, self.unit, code))
+
+
+def _layers(widths: Sequence[int], kernel_init: Initializer) -> list[nn.Dense]:
+    return [nn.Dense(width, kernel_init=kernel_init) for width in widths]
+
+
+def _through(layers: Sequence[nn.Dense], name: str, hidden: Array) -> Array:
+    for layer in layers:
+        hidden = unit(name)(layer(hidden))
+    return hidden

@@ -4,11 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["densities"],
+    submodules=["densities", "posteriors"],
     submod_attrs={
         "classification": ["classify"],
         "corruption": ["corrupt"],
-        "elbo": ["bound", "elbo"],
+        "elbo": ["bound", "elbo", "pixel_means"],
         "importance": ["log_likelihood"],
         "reconstruction": ["kl_sparsity", "reconstruct"],
         "strengths": ["check_strengths"],

@@ -15,12 +15,12 @@ from jax import Array
 from jaxdl import batch as batches
 from jaxdl.errors import UserError, unknown
 from jaxdl.tasks.corruption import corrupt
-from jaxdl.tasks.densities import kl_to_standard_normal, log_bernoulli, log_normal
+from jaxdl.tasks.densities import log_bernoulli, log_normal
 from jaxdl.tasks.importance import log_likelihood
+from jaxdl.tasks.posteriors import GAUSSIAN, Posterior, estimators
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 DECODERS = ("bernoulli", "gaussian")
-ESTIMATORS = ("pathwise", "score", "score_running_mean", "score_leave_one_out")
 BINARISATIONS = ("none", "resampled")
 BASELINE_DECAY = 0.99  # of the running mean of log p(x|z)
 # Streams of random numbers of one step: of the code, of the binarisation, of the corruption.
@@ -34,26 +34,28 @@ def elbo(
     estimator: str = "pathwise",
     samples: int = 1,
     binarise: str = "none",
+    posterior: Posterior = GAUSSIAN,
 ) -> Task:
-    """Minimise the mean of  -E_q(z|x)[log p(x|z)] + beta KL(q(z|x) || N(0, 1)),  in nats an image.
+    """Minimise the mean of  -E_q(z|x)[log p(x|z)] + beta KL(q(z|x) || p(z)),  in nats an image.
 
-    The expectation is a mean over `samples` draws z = mean + noise * deviation * epsilon. `noise` 1 is a variational
-    autoencoder; 0, with beta 0, is a plain autoencoder of the same size, and with `masking` a denoising one. Reads
-    hyper: beta, noise, masking, free_bits, anneal, decoder_deviation, all traced.
+    The expectation is a mean over `samples` draws of z. For Gaussian codes `noise` 1 is a variational autoencoder; 0,
+    with beta 0, is a plain autoencoder of the same size, and with `masking` a denoising one. Reads hyper: beta, noise
+    (Gaussian codes) or temperature (categorical ones), masking, free_bits, anneal, decoder_deviation, all traced.
 
-    model: has encode(image [B, inputs]) -> mean, log_variance [B, Z] and decode(z [..., Z]) -> [..., inputs]
+    model: has encode(image [B, inputs]) -> terms of the posterior and decode(z [..., Z]) -> [..., inputs]
     decoder: bernoulli (logits, values in [0, 1]) or gaussian (means, of standard deviation decoder_deviation)
-    estimator: of the encoder's gradient through the expectation: pathwise (reparameterised); score, the score function
-        log p(x|z) d log q(z|x), without a baseline, minus a running mean, or minus the mean of the other samples
+    estimator: of the encoder's gradient through the expectation: one of the posterior's own (pathwise); or score, the
+        score function log p(x|z) d log q(z|x), without a baseline, minus a running mean (score_running_mean), or minus
+        the mean of the other samples (score_leave_one_out)
     binarise: resampled draws each pixel anew at every use, with its value as the probability of 1
     free_bits: nats of each unit's mean KL over the batch that cost nothing (Kingma et al. 2016, arXiv 1606.04934)
     anneal: steps over which beta grows from 0; 0 has all of it from the first step
 
     Measures per example, with one draw of z: `loss` (the negative ELBO, beta 1), `reconstruction` and `kl` in nats, and
-    `squared_error` of the decoded mean. Predicts the decoded mean code: means of pixels, [B, inputs].
+    `squared_error` of the decoded centre. Predicts the decoded centre: means of pixels, [B, inputs].
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    if estimator not in estimators(posterior):
+        raise unknown("estimator", estimator, estimators(posterior))
     if samples < 1 or (estimator == "score_leave_one_out" and samples < 2):
         raise UserError(f"samples={samples} is not possible with {estimator}: at least 1, 2 to leave one out")
 
@@ -63,35 +65,30 @@ def elbo(
 
     pixels, decoded = _pixels(binarise, inputs), _log_likelihood(decoder)
 
-    def encode(params: Any, image: Array) -> tuple[Array, Array]:
+    reparameterised = posterior.reparameterised.get(estimator)
+
+    def encode(params: Any, image: Array) -> tuple[Array, ...]:
         return model.apply({"params": params}, image, method="encode")
 
     def decode(params: Any, code: Array) -> Array:
         return model.apply({"params": params}, code, method="decode")
-
-    def drawn(mean: Array, log_variance: Array, batch: Batch, run: Run, key: Array, count: int) -> Array:
-        """Codes [count, B, Z]."""
-        shape = (count, mean.shape[-1])
-        noise = batches.normal(jax.random.fold_in(key, CODE), batch["position"], shape)  # [B, count, Z]
-        deviation = jnp.exp(0.5 * log_variance)[None, :, :]
-        return mean[None, :, :] + run["hyper"]["noise"] * deviation * jnp.moveaxis(noise, 1, 0)
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
         hyper = run["hyper"]
         target = pixels(batch, key)
         zero = jnp.float32(0)
         seen = corrupt(target, batch["position"], jax.random.fold_in(key, CORRUPTION), hyper["masking"], zero, zero)
-        mean, log_variance = encode(params, seen)
-        code = drawn(mean, log_variance, batch, run, key, samples)
-        if estimator != "pathwise":
+        terms = encode(params, seen)
+        draw = reparameterised or posterior.draw
+        code = draw(terms, run, jax.random.fold_in(key, CODE), batch["position"], samples)  # [K, B, Z]
+        if not reparameterised:
             code = jax.lax.stop_gradient(code)
         likelihood = decoded(target[None, :, :], decode(params, code), run)  # [K, B]
         reconstruction = -likelihood.mean()
         baseline = model_state["baseline"]
-        if estimator == "pathwise":
-            objective = reconstruction
-        else:
-            log_density = log_normal(code, mean[None, :, :], log_variance[None, :, :])  # [K, B]
+        objective = reconstruction
+        if not reparameterised:
+            log_density = posterior.log_density(code, terms)  # [K, B]
             reward = jax.lax.stop_gradient(likelihood)
             if estimator == "score_running_mean":
                 reward = reward - baseline
@@ -100,8 +97,8 @@ def elbo(
             # Its value is the negative log-likelihood; the second term adds the encoder's gradient alone.
             score = reward * log_density
             objective = -(likelihood + score - jax.lax.stop_gradient(score)).mean()
-        kl = kl_to_standard_normal(mean, log_variance)  # [B, Z]
-        units = batches.batch_mean(kl)  # [Z], over the whole batch
+        kl = posterior.divergence(terms)  # [B, units]
+        units = batches.batch_mean(kl)  # [units], over the whole batch
         free = hyper["free_bits"]
         charged = jnp.where(units > free, units, free).sum()
         step = model_state["step"]
@@ -117,45 +114,53 @@ def elbo(
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
         target = pixels(batch, key)
-        mean, log_variance = encode(params, target)
-        output = decode(params, drawn(mean, log_variance, batch, run, key, 1)[0])
-        reconstruction = -decoded(target, output, run)
-        kl = kl_to_standard_normal(mean, log_variance).sum(axis=-1)
+        terms = encode(params, target)
+        code = posterior.draw(terms, run, jax.random.fold_in(key, CODE), batch["position"], 1)[0]
+        reconstruction = -decoded(target, decode(params, code), run)
+        kl = posterior.divergence(terms).sum(axis=-1)
         return {
             "loss": reconstruction + kl,
             "reconstruction": reconstruction,
             "kl": kl,
-            "squared_error": jnp.square(target - pixel_means(decode(params, mean))).sum(axis=-1),
+            "squared_error": jnp.square(target - predict(params, model_state, target, run)).sum(axis=-1),
         }
 
-    def pixel_means(output: Array) -> Array:
-        return jax.nn.sigmoid(output) if decoder == "bernoulli" else output
-
     def predict(params: Any, model_state: Any, image: Array, run: Run) -> Array:
-        return pixel_means(decode(params, encode(params, image.reshape(image.shape[0], -1))[0]))
+        code = posterior.centre(encode(params, image.reshape(image.shape[0], -1)))
+        return pixel_means(decoder, decode(params, code))
 
     return Task(init, loss, evaluate, predict=predict)
 
 
 def bound(
-    model: nn.Module, inputs: int, decoder: str, binarise: str, samples: int
+    model: nn.Module, inputs: int, decoder: str, binarise: str, samples: int, posterior: Posterior = GAUSSIAN
 ) -> Callable[[Any, Any, Batch, Run, Array], Metrics]:
-    """The `evaluate` that measures `bound` per example, log p(x) by importance weights: see `log_likelihood`."""
+    """The `evaluate` that measures `bound` per example, log p(x) by importance weights: see `log_likelihood`.
+
+    Burda et al. 2016, arXiv 1509.00519, equation 8: the weights are p(x|z) p(z) / q(z|x) with z from q(z|x).
+    """
     if samples < 1:
         raise UserError(f"bound.samples={samples} is not possible: at least 1 is needed")
     pixels, decoded = _pixels(binarise, inputs), _log_likelihood(decoder)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
-        def encode(image: Array) -> tuple[Array, Array]:
-            return model.apply({"params": params}, image, method="encode")
-
-        def log_decoded(image: Array, code: Array) -> Array:
-            return decoded(image[None, :, :], model.apply({"params": params}, code, method="decode"), run)
-
         image = pixels(batch, key)
-        return {"bound": log_likelihood(encode, log_decoded, image, batch["position"], key, samples)}
+        terms = model.apply({"params": params}, image, method="encode")
+        true = run | {"hyper": run["hyper"] | {"noise": jnp.float32(1)}}  # an autoencoder's codes have none
+
+        def log_weights(key: Array, count: int) -> Array:
+            code = posterior.draw(terms, true, key, batch["position"], count)
+            likelihood = decoded(image[None, :, :], model.apply({"params": params}, code, method="decode"), run)
+            return likelihood + posterior.log_prior(code) - posterior.log_density(code, terms)
+
+        return {"bound": log_likelihood(log_weights, image.shape[0], key, samples)}
 
     return evaluate
+
+
+def pixel_means(decoder: str, output: Array) -> Array:
+    """What `decode` gives, [..., inputs], as means of pixels."""
+    return jax.nn.sigmoid(output) if decoder == "bernoulli" else output
 
 
 def _pixels(binarise: str, inputs: int) -> Callable[[Batch, Array], Array]:

@@ -10,7 +10,9 @@ import scipy.stats
 import jaxdl
 from jaxdl.errors import UserError
 from jaxdl.tasks import densities
-from jaxdl.tasks.elbo import ESTIMATORS
+from jaxdl.tasks.posteriors import GAUSSIAN, categorical, estimators
+
+ESTIMATORS = estimators(GAUSSIAN)
 
 HYPER = dict(beta=1.0, noise=1.0, masking=0.0, free_bits=0.0, anneal=0.0, decoder_deviation=1.0)
 INPUTS, BATCH = 3, 4
@@ -258,9 +260,13 @@ def linear():
 
 def bound(linear, samples, chunk=50, seed=0):
     images, _, encode, log_decoded = linear
-    position = np.arange(len(images), dtype=np.uint32)
-    key = jax.random.key(seed)
-    return np.asarray(jaxdl.tasks.log_likelihood(encode, log_decoded, images, position, key, samples, chunk))
+    position, terms = np.arange(len(images), dtype=np.uint32), encode(images)
+
+    def log_weights(key, count):
+        code = GAUSSIAN.draw(terms, run_of(), key, position, count)
+        return log_decoded(images, code) + GAUSSIAN.log_prior(code) - GAUSSIAN.log_density(code, terms)
+
+    return np.asarray(jaxdl.tasks.log_likelihood(log_weights, len(images), jax.random.key(seed), samples, chunk))
 
 
 def test_the_importance_weighted_bound_rises_to_the_log_likelihood(linear):
