@@ -1,6 +1,6 @@
 """Variational autoencoders: an encoder of code terms, and a decoder that mirrors it.
 
-Gaussian codes: Kingma & Welling 2014, arXiv 1312.6114, appendix C; categorical ones: Jang et al. 2017, arXiv 1611.01144.
+Gaussian codes: Kingma & Welling 2014, arXiv 1312.6114, appendix C. Categorical ones: Jang et al. 2017, 1611.01144.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class VAE(nn.Module):
 class CategoricalVAE(nn.Module):
     """q(z|x) is a categorical distribution for each of `latent` units, of `classes` classes; z is one-hot.
 
-    inputs, widths, unit, initialisation: as in VAE. Parameters are named encoder_0, ..., logits, decoder_0, ..., output.
+    inputs, widths, unit, initialisation: as in VAE. Parameters: encoder_0, ..., logits, decoder_0, ..., output.
     """
 
     inputs: int

@@ -114,4 +114,3 @@ def estimators(posterior: Posterior) -> tuple[str, ...]:
 
 # The score function needs nothing but log q(z|x): without a baseline, with the two of `tasks.elbo`.
 SCORES = ("score", "score_running_mean", "score_leave_one_out")
-

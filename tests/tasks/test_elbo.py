@@ -10,7 +10,7 @@ import scipy.stats
 import jaxdl
 from jaxdl.errors import UserError
 from jaxdl.tasks import densities
-from jaxdl.tasks.posteriors import GAUSSIAN, categorical, estimators
+from jaxdl.tasks.posteriors import GAUSSIAN, estimators
 
 ESTIMATORS = estimators(GAUSSIAN)
 
