@@ -71,12 +71,16 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         if with_top
     }
     depth = compare.labelled_depth
-    return chosen | top | {
-        f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
-        for labels in compare.labels
-        for kind in compare.kinds
-        if kind != "supervised"  # its layers need the labels that this part takes away
-    }
+    return (
+        chosen
+        | top
+        | {
+            f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
+            for labels in compare.labels
+            for kind in compare.kinds
+            if kind != "supervised"  # its layers need the labels that this part takes away
+        }
+    )
 
 
 def unsupervised(config: Any) -> list[str]:
@@ -442,7 +446,7 @@ def time_of(section: Any) -> str:
     return f"{section.steps:,} steps" if section.steps else f"{section.epochs:g} epochs"
 
 
-def notes(config: Any) -> list[str]:
+def notes(config: Any, results: Any) -> list[str]:
     """What a reader of the table must know."""
     lines = []
     if config.compare.labels:

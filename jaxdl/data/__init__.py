@@ -5,5 +5,5 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["cache", "contents", "downloads", "loading", "normalisation", "order", "splits", "streaming", "tfds"],
-    submod_attrs={"loading": ["SETS", "load"], "source": ["Arrays", "Rows", "Source"]},
+    submod_attrs={"binarisation": ["binarised"], "loading": ["SETS", "load"], "source": ["Arrays", "Rows", "Source"]},
 )

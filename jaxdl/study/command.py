@@ -59,7 +59,7 @@ class Study:
     train: (config, source, runs, fit) -> yields Done, group by group; pure but for `fit`
     figures: (config, source, results, fit) -> {name: matplotlib Figure}; its `fit` returns what is stored
     select: (validation metric, "min" or "max") that chooses among trials
-    columns: metrics of the table; notes: config -> what its reader must know of this study
+    columns: metrics of the table; notes: (config, results) -> what its reader must know of this study
     claims: config -> what the papers claim of these variants, see `jaxdl.study.claims`
     published: config -> [Published], the papers' numbers for these variants
     differs: config -> in what this recipe differs from the papers', one sentence each
@@ -76,7 +76,7 @@ class Study:
     claims: Callable[[Config], list[Any]] = lambda config: []
     published: Callable[[Config], list[Any]] = lambda config: []
     differs: Callable[[Config], list[str]] = lambda config: []
-    notes: Callable[[Config], list[str]] = lambda config: []
+    notes: Callable[[Config, Any], list[str]] = lambda config, results: []
     further: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def config(self, preset: str = "") -> Any:

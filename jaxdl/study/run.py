@@ -136,8 +136,9 @@ def _train_group(launch: Launch, group: Group, runs: Runs, stop_on_failure: bool
 
 
 def _store(launch: Launch, done: Any) -> None:
+    measured = done.metrics | done.measure()
     for row, owners in enumerate(done.runs.owners):
-        metrics = {name: float(v[row]) for name, v in done.metrics.items() if np.isfinite(v[row])}
+        metrics = {name: float(v[row]) for name, v in measured.items() if np.isfinite(v[row])}
         outcomes = {name: values[row] for name, values in done.outcomes.items()}
         for owner in owners:
             folders.finish(launch.places[owner], metrics, outcomes, done.diverged[row])

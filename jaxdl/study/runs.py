@@ -40,12 +40,14 @@ class Done(NamedTuple):
     metrics: {"split_name": float [R]}
     outcomes: {"test_name": float32 [R, N]}, one value per test example
     diverged: text [R], the fit and step at which the loss was not finite, "" where it always was (see `divergence`)
+    measure: gives further metrics, what takes time on the host; called once all fits are done, never for a plan
     """
 
     runs: "Runs"
     metrics: dict[str, np.ndarray]
     outcomes: dict[str, np.ndarray]
     diverged: np.ndarray
+    measure: Callable[[], dict[str, np.ndarray]] = dict
 
 
 def divergence(fit: str, steps: np.ndarray, earlier: np.ndarray | None = None) -> np.ndarray:

@@ -7,8 +7,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["densities", "posteriors"],
     submod_attrs={
         "classification": ["classify"],
+        "codes": ["active_units", "class_shares"],
         "corruption": ["corrupt"],
         "elbo": ["bound", "elbo", "pixel_means"],
+        "generation": ["generation"],
         "importance": ["log_likelihood"],
         "reconstruction": ["kl_sparsity", "reconstruct"],
         "strengths": ["check_strengths"],

@@ -63,7 +63,7 @@ def elbo(
         params = model.init(key, jnp.zeros((1, inputs)))["params"]
         return params, {"step": jnp.float32(0), "baseline": jnp.float32(0)}
 
-    pixels, decoded = _pixels(binarise, inputs), _log_likelihood(decoder)
+    pixels, decoded = _pixels(binarise, inputs), decoded_log_likelihood(decoder)
 
     reparameterised = posterior.reparameterised.get(estimator)
 
@@ -141,7 +141,7 @@ def bound(
     """
     if samples < 1:
         raise UserError(f"bound.samples={samples} is not possible: at least 1 is needed")
-    pixels, decoded = _pixels(binarise, inputs), _log_likelihood(decoder)
+    pixels, decoded = _pixels(binarise, inputs), decoded_log_likelihood(decoder)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
         image = pixels(batch, key)
@@ -178,7 +178,7 @@ def _pixels(binarise: str, inputs: int) -> Callable[[Batch, Array], Array]:
     return pixels
 
 
-def _log_likelihood(decoder: str) -> Callable[[Array, Array, Run], Array]:
+def decoded_log_likelihood(decoder: str) -> Callable[[Array, Array, Run], Array]:
     """(image [..., D], decoded [..., D], run) -> log p(image|z) [...]."""
     if decoder not in DECODERS:
         raise unknown("decoder", decoder, DECODERS)
