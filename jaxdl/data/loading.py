@@ -96,6 +96,12 @@ def _rendered_digits(settings: Any) -> Arrays:
     return rendered_digits.read()
 
 
+def _shapes(settings: Any) -> Arrays:
+    from jaxdl.data import shapes
+
+    return shapes.read()
+
+
 def _published(settings: Any) -> Arrays:
     """A set that its authors publish as raw files: those, or TFDS's copy of it, wherever it is; else a download.
 
@@ -161,6 +167,7 @@ def _yours(name: str, folder: str) -> str:
 SETS = {
     "digits": Set("1,797 grey 8x8 scans of digits (UCI), from scikit-learn", _digits, _built_in),
     "rendered_digits": Set("10,000 grey 28x28 digits in matplotlib's fonts, with angles", _rendered_digits, _built_in),
+    "shapes": Set("11,520 grey 16x16 pictures of 3 shapes with their factors", _shapes, _built_in),
     "mnist": Set("70,000 grey 28x28 scans of handwritten digits", _published, _where_published),
     "fashion_mnist": Set("70,000 grey 28x28 pictures of clothing, 10 classes", _published, _where_published),
     "cifar10": Set("60,000 colour 32x32 photos, 10 classes", _published, _where_published),

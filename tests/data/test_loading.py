@@ -23,6 +23,7 @@ PARTS = ("train", "validation", "test")
 SIZES = {
     "digits": (1199, 299, 299),
     "rendered_digits": (6668, 1666, 1666),
+    "shapes": (7680, 1920, 1920),
     "image_folder": None,  # the files' hashes decide
     "npz": (72, 9, 12),
     "csv": (48, 12, 12),
@@ -149,6 +150,7 @@ MAKERS = {
     "csv": make_csv,
     "tiny": make_tfds,
 }
+DRAWN = ("rendered_digits", "shapes")
 FILES = {"digits": None, "npz": "own.npz", "csv": "own.csv"}  # data.dir, where it is not the folder
 
 
@@ -158,11 +160,10 @@ def made(here):
     known = {}
 
     def make(name):
-        if name not in known and name == "rendered_digits":
-            from jaxdl.data import rendered_digits
-
-            pool = rendered_digits.read().splits["train"]  # its own tests look at what it holds
-            known[name] = Made("", {"train": (pool["image"], pool["label"])}, tuple("0123456789"))
+        if name not in known and name in DRAWN:
+            drawn = loading.read(settings(name))  # its own tests look at what it holds
+            pool = drawn.splits["train"]
+            known[name] = Made("", {"train": (pool["image"], pool["label"])}, drawn.names)
         elif name not in known:
             folder = here / name
             folder.mkdir()
@@ -234,17 +235,15 @@ def test_splits_carved_from_one_pool_hold_the_classes_in_proportion(name, made):
         assert np.abs(np.bincount(labels, minlength=len(share)) - share * len(labels)).max() <= tolerance
 
 
-def test_further_keys_go_with_their_examples(made):
-    from jaxdl.data import rendered_digits
-
-    made("rendered_digits")
-    pool = rendered_digits.read().splits["train"]
-    angle = dict(zip(map(np.ndarray.tobytes, pool["image"]), pool["angle"].tolist(), strict=True))
-    source = load(settings("rendered_digits"), 1)
+@pytest.mark.parametrize(("name", "key", "kind"), [("rendered_digits", "angle", "f4"), ("shapes", "factors", "i4")])
+def test_further_keys_go_with_their_examples(name, key, kind):
+    pool = loading.read(settings(name)).splits["train"]
+    known = dict(zip(map(np.ndarray.tobytes, pool["image"]), pool[key].tolist(), strict=True))
+    source = load(settings(name), 1)
     for part in PARTS:
         values = source.data[part]
-        assert values["angle"].tolist() == [angle[image.tobytes()] for image in values["image"]]
-        assert values["angle"].dtype == np.float32
+        assert values[key].tolist() == [known[image.tobytes()] for image in values["image"]]
+        assert values[key].dtype == kind
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -413,8 +412,8 @@ def test_an_unknown_name_lists_what_there_is_prepared_sets_too(made, tmp_path):
     with pytest.raises(UserError) as caught:
         load(settings("tinny", directory), 1)
     assert str(caught.value) == (
-        "unknown dataset 'tinny'; did you mean 'tiny'? valid: digits, rendered_digits, mnist, fashion_mnist, cifar10, "
-        "cifar100, idx, cifar_binary, image_folder, npz, csv, tiny"
+        "unknown dataset 'tinny'; did you mean 'tiny'? valid: digits, rendered_digits, shapes, mnist, fashion_mnist, "
+        "cifar10, cifar100, idx, cifar_binary, image_folder, npz, csv, tiny"
     )
     with pytest.raises(UserError) as caught:
         load(settings("tiny"), 1)  # it lies elsewhere
@@ -431,7 +430,7 @@ def test_the_list_says_where_each_set_comes_from(made, here, monkeypatch):
     where = {name: SETS[name].where(name, "") for name in SETS}
     yours = dict.fromkeys(("idx", "cifar_binary", "image_folder", "npz", "csv"), "yours, in data.dir")
     megabytes = {"mnist": 12, "fashion_mnist": 31, "cifar10": 170, "cifar100": 169}
-    assert where == {"digits": "built in", "rendered_digits": "built in", **yours} | {
+    assert where == {**dict.fromkeys(("digits", *DRAWN), "built in"), **yours} | {
         name: f"to download: {size} MB" for name, size in megabytes.items()
     }
     rows = (downloads.File("a", 2_600_000, "0", ()), downloads.File("b", 3, "0" * 64, ()))
@@ -444,6 +443,6 @@ def test_the_list_says_where_each_set_comes_from(made, here, monkeypatch):
 
 
 def test_every_set_is_tested_here_and_has_a_line_that_fits_a_list():
-    assert set(MAKERS) | {"rendered_digits"} == set(loading.SETS) | {"tiny"}
+    assert {*MAKERS, *DRAWN} == set(loading.SETS) | {"tiny"}
     for each in loading.SETS.values():
         assert 0 < len(each.line) <= 61 and "\n" not in each.line

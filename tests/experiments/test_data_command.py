@@ -276,7 +276,7 @@ def test_pictures_of_ones_own(launched):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("wrong name", ["unknown dataset 'digist'; did you mean 'digits'?", "rendered_digits, mnist"]),
+        ("wrong name", ["unknown dataset 'digist'; did you mean 'digits'?", "rendered_digits, shapes, mnist"]),
         ("wrong key", ["unknown config key 'data.nme'; did you mean 'data.name'?"]),
         ("two names", ["one data set at a time: digits mnist"]),
         ("two names, one as an option", ["one data set at a time: digits mnist"]),
