@@ -101,6 +101,66 @@ def test_every_estimator_is_unbiased(estimator, beta):
         assert (np.abs(own.mean(axis=0, dtype=np.float64) - exact) < 5 * spread + 1e-5).all()
 
 
+def exact_gradients(params, image, estimator, baseline):
+    """Of one image, float64 NumPy: the gradient at every pair of noise on a grid, and the probability of each.
+
+    The two draws of z are independent, so their grid is that of all pairs of nodes. Returns {layer: [pairs, entries]}.
+    """
+    image = np.asarray(image, np.float64)
+    dense = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    def layer(name, x):
+        return x @ dense[name]["kernel"] + dense[name]["bias"]
+
+    noise = np.stack(np.meshgrid(NODES, NODES), axis=-1).reshape(-1, 2)  # [P, 2]
+    weight = np.outer(WEIGHTS, WEIGHTS).reshape(-1)
+    mean, log_variance = layer("mean", image)[0], layer("log_variance", image)[0]
+    deviation = np.exp(0.5 * log_variance)
+    code = mean + deviation * noise
+    logits = code[:, :, None] * dense["output"]["kernel"][0] + dense["output"]["bias"]  # [P, 2, D]
+    error = image - scipy.special.expit(logits)  # of log p(x|z) in the logits
+    likelihood = (image * logits - np.logaddexp(0, logits)).sum(axis=2)  # [P, 2]
+    if estimator == "pathwise":
+        by_mean = (error * dense["output"]["kernel"][0]).sum(axis=2)
+        by_log_variance = by_mean * 0.5 * deviation * noise
+    else:
+        others = {"score": 0.0, "score_running_mean": baseline, "score_leave_one_out": likelihood[:, ::-1]}
+        reward = likelihood - others[estimator]
+        by_mean, by_log_variance = reward * noise / deviation, reward * 0.5 * (noise**2 - 1)
+    by_mean = mean - by_mean.mean(axis=1)
+    by_log_variance = 0.5 * (np.exp(log_variance) - 1) - by_log_variance.mean(axis=1)
+    inputs = np.append(image, 1.0)  # of a layer's kernel and of its bias
+    output = np.concatenate([code[:, :, None] * error, error], axis=2).mean(axis=1)
+    return weight, {
+        "mean": by_mean[:, None] * inputs, "log_variance": by_log_variance[:, None] * inputs, "output": -output
+    }  # fmt: skip
+
+
+def test_every_estimators_variance_is_the_enumerated_one():
+    """Of each layer's gradient, for each image; and the mean that is enumerated with it is the exact gradient."""
+    tasks = {estimator: small(estimator, samples=2) for estimator in ESTIMATORS}
+    _, _, params, state = tasks["pathwise"]
+    batch, run, count, baseline = batch_of(), run_of(), 20_000, -2.0
+    state = state | {"step": jnp.float32(7), "baseline": jnp.float32(baseline)}
+    losses = {estimator: task.loss for estimator, (_, task, _, _) in tasks.items()}
+    blocks = {name: (name,) for name in ("mean", "log_variance", "output")}
+    evaluate = jaxdl.tasks.gradient_moments(losses, blocks, "pathwise", count, 2)
+    found = jax.device_get(jax.jit(evaluate)(params, state, batch, run, jax.random.key(8)))
+    for place, image in enumerate(batch["image"]):
+        wanted = exact_gradient(params, image[None])
+        for estimator in ESTIMATORS:
+            weight, gradients = exact_gradients(params, image, estimator, baseline)
+            for name, gradient in gradients.items():
+                exact = weight @ gradient
+                flat = np.concatenate([wanted[name]["kernel"].ravel(), wanted[name]["bias"]])
+                np.testing.assert_allclose(exact, flat, atol=1e-6)
+                squares = np.square(gradient - exact).sum(axis=1)
+                variance = weight @ squares
+                error = np.sqrt(weight @ np.square(squares - variance) / count)
+                assert error < 0.1 * variance
+                assert abs(10 ** np.float64(found[f"log10_variance_{estimator}_{name}"][place]) - variance) < 5 * error
+
+
 def test_baselines_and_reparameterisation_lower_the_variance_of_the_encoders_gradient():
     variances = {}
     for estimator in ESTIMATORS:
