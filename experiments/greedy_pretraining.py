@@ -71,16 +71,12 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
         if with_top
     }
     depth = compare.labelled_depth
-    return (
-        chosen
-        | top
-        | {
-            f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
-            for labels in compare.labels
-            for kind in compare.kinds
-            if kind != "supervised"  # its layers need the labels that this part takes away
-        }
-    )
+    return chosen | top | {
+        f"{kind}-{depth}-{labels}labels": KINDS[kind] | {"depth": depth, "labels": labels}
+        for labels in compare.labels
+        for kind in compare.kinds
+        if kind != "supervised"  # its layers need the labels that this part takes away
+    }
 
 
 def unsupervised(config: Any) -> list[str]:

@@ -133,7 +133,7 @@ def trained(config: Any, source: Any, group: Any, fit: Callable, until: int | No
     task, name = objective(config, source, settings), fit_name(config, settings)
     if until is None:
         return fit(name, task, optimizer, source, group, steps=steps, evaluations=config.evaluations)
-    return fit(name, task, optimizer, source, unlogged(group), steps=min(until, steps), evaluations=1)
+    return fit(name, task, optimizer, source, unlogged(group), steps=min(until, steps), evaluations=1, measured=())
 
 
 def unlogged(group: Any) -> Any:
@@ -152,12 +152,11 @@ def measure(
     config: Any, source: Any, group: Any, name: str, task: Any, extra: dict[str, Any], fit: Callable, images: int = 0
 ) -> tuple[dict, dict]:
     """A fit of no steps, which only measures (the first `images` of) the test split: metrics [R], outcomes [R, N]."""
-    few = {split: {key: rows[:1] for key, rows in source.data[split].items()} for split in ("train", "validation")}
     test = {key: rows[: images or len(rows)] for key, rows in source.data["test"].items()}
-    tested = source._replace(data=few | {"test": test}, batch_size=1, streamed=False)
+    tested = source._replace(data=source.data | {"test": test})
     optimizer = jaxdl.training.optimizer(config.optimizer, 1)
-    found = fit(name, task, optimizer, tested, unlogged(group), extra, steps=0, evaluations=1)
-    return {name: values for name, values in found.metrics.items() if name.startswith("test_")}, found.outcomes
+    found = fit(name, task, optimizer, tested, unlogged(group), extra, steps=0, measured=("test",))
+    return found.metrics, found.outcomes
 
 
 def importance_bound(config: Any, source: Any, group: Any, params: Any, fit: Callable) -> tuple[dict, dict]:
@@ -223,21 +222,32 @@ def gradients(config: Any, source: Any, group: Any, fit: Callable) -> tuple[dict
     names = config.categorical.estimators if code == "categorical" else config.compare.estimators
     losses = {name: objective(config, source, (code, latent, name), "none").loss for name in names}
     task = objective(config, source, settings)
-    metrics: dict[str, np.ndarray] = {}
-    outcomes: dict[str, np.ndarray] = {}
-    for point in points.points:
-        early = trained(config, source, group, fit, until=point)
-        evaluate = jaxdl.tasks.gradient_moments(
-            losses, blocks(early.params), FOLLOWED[group.rows[0].variant], points.samples, points.reference
-        )
-        start = task._replace(init=lambda run, key: (run["trained"], run["state"]), evaluate=evaluate)
-        values, each = measure(
-            config, source, group, f"{fit_name(config, settings)}_gradients{point}", start,
-            {"trained": early.params, "state": early.model_state}, fit, points.images,
-        )  # fmt: skip
-        metrics |= {f"{name}_at_{point}": found for name, found in values.items()}
-        outcomes |= {f"{name}_at_{point}": found for name, found in each.items()}
+    early = [trained(config, source, group, fit, until=point) for point in points.points]
+    evaluate = jaxdl.tasks.gradient_moments(
+        losses, blocks(early[0].params), FOLLOWED[group.rows[0].variant], points.samples, points.reference
+    )
+    start = task._replace(init=lambda run, key: (run["trained"], run["state"]), evaluate=evaluate)
+    # All points of all runs are one program: [points R].
+    rows = [row._replace(settings=row.settings | {"point": point}) for point in points.points for row in group.rows]
+    extra = {"trained": joined([each.params for each in early]), "state": joined([each.model_state for each in early])}
+    name = f"{fit_name(config, settings)}_gradients"
+    found = measure(config, source, Runs(rows, [[]] * len(rows)), name, start, extra, fit, points.images)
+    metrics, outcomes = (
+        {
+            f"{metric}_at_{point}": values.reshape(len(early), len(group), *values.shape[1:])[number]
+            for metric, values in part.items()
+            for number, point in enumerate(points.points)
+        }
+        for part in found
+    )
     return metrics, outcomes
+
+
+def joined(trees: list[Any]) -> Any:
+    """Trees of rows [R, ...] one after another, [P R, ...]."""
+    import jax
+
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
 
 
 def blocks(params: dict) -> dict[str, tuple[str, ...]]:

@@ -69,6 +69,7 @@ def fit(
     average: float = 0.0,
     patience: int = 0,
     select: tuple[str, str] = ("validation_loss", "min"),
+    measured: Sequence[str] = SPLITS,
     identity: Sequence[str] | None = None,
 ) -> Fitted:
     """Train all `runs` for `steps` updates and measure them on every split.
@@ -79,6 +80,7 @@ def fit(
     average: decay of the moving average of the parameters, which is then what is measured; 0 keeps none
     patience: stop a run after so many evaluations without a better `select` metric, and keep the best
         parameters; 0 always trains to the end
+    measured: the splits that are measured at all; the others only lend their shapes
     identity: what distinguishes runs beyond their arrays, one text each
 
     Raises UserError for a batch that can't be split over the devices, a disk that is full, or runs that are not
@@ -87,12 +89,13 @@ def fit(
     """
     _check(steps, evaluations, average, patience)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
-    program = Program(name, task, optimizer, source, runs, settings, average)
+    program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
     every = max(1, -(-steps // max(1, evaluations)))
     seen = [source.fingerprint, source.normalisation.plain(), source.batch_size, source.order, source.examples]
     seen += [len(source.data[split]["label"]) for split in SPLITS]
-    keys = _keys(runs, [steps, every, average, patience, select, *seen], identity or [""] * total)
+    terms = [steps, every, average, patience, select, *seen, program.measured]
+    keys = _keys(runs, terms, identity or [""] * total)
     folder = settings.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     stored = _stored(program, folder, set(keys))
@@ -132,26 +135,27 @@ def plan(
     average: float = 0.0,
     patience: int = 0,
     select: tuple[str, str] = ("validation_loss", "min"),
+    measured: Sequence[str] = SPLITS,
 ) -> tuple[Plan, Fitted]:
     """What `fit` would do with the same arguments, by shape evaluation alone; the result holds zeros of its shapes."""
     _check(steps, evaluations, average, patience)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
-    program = Program(name, task, optimizer, source, runs, settings, average)
+    program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
 
     def zeros(leaf: Any) -> np.ndarray:
         return np.broadcast_to(np.zeros((), leaf.dtype), (total, *leaf.shape))
 
     state = program.abstract_state
-    measured = program.abstract_values
+    values = program.abstract_values
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     result = Fitted(
         jax.tree.map(zeros, state.params),
         jax.tree.map(zeros, state.model_state),
         np.full(total, steps),
         np.zeros(total, int),
-        {f"{split}_{metric}": np.zeros(total) for split in measured for metric in _metrics(task, measured[split])},
-        {f"test_{metric}": zeros(leaf) for metric, leaf in measured["test"].items()},
+        {f"{split}_{metric}": np.zeros(total) for split in values for metric in _metrics(task, values[split])},
+        {f"test_{metric}": zeros(leaf) for metric, leaf in values.get("test", {}).items()},
     )
     return Plan(name, total, steps, parameters, program.spread.width, program.at_once), result
 

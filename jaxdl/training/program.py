@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,8 +38,10 @@ class Program:
         runs: dict,
         settings: Settings,
         average: float,
+        measured: Sequence[str],
     ) -> None:
         self.name, self.source, self.runs, self.settings, self.task = name, source, runs, settings, task
+        self.measured = [split for split in SPLITS if split in measured]
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), runs)
         splits = {split: dict(source.data[split]) for split in SPLITS}
         shapes = {
@@ -95,10 +97,10 @@ class Program:
         self.sizes = {
             split: -(-min(EVALUATION_BATCH, len(splits[split]["label"])) // shards) * shards for split in SPLITS
         }
-        measures = {split: make_evaluate(name, task, source, self.sizes[split]) for split in SPLITS}
+        measures = {split: make_evaluate(name, task, source, self.sizes[split]) for split in self.measured}
         self.abstract_values = {
             split: jax.eval_shape(measures[split], state.params, state.model_state, one, seen[split])
-            for split in SPLITS
+            for split in self.measured
         }
 
         # One program measures all splits it is given, and skips runs and splits not asked for: values, so no second
@@ -113,7 +115,8 @@ class Program:
                     lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty),
                 )
 
-            return {split: measured(split, values) for split, values in (shared["data"] | (own or {})).items()}
+            data = shared["data"] | (own or {})
+            return {split: measured(split, values) for split, values in data.items() if split in self.measured}
 
         step_until = make_advance(name, task, optimizer, source, average)
 

@@ -163,7 +163,7 @@ class Trainer:
         def values(data: Any, own: Any) -> Any:
             return program.evaluate((params, state.model_state, run, own, wanted), {"data": data})
 
-        found = jax.device_get(values(shared["data"], own)) if shared["data"] or own else {}
+        found = jax.device_get(values(shared["data"], own)) if splits and (shared["data"] or own) else {}
         for split in set(splits) & set(program.streamed):
             rows = program.source.data[split]
             blocks = streaming.evaluation_blocks(rows, program.sizes[split])
@@ -178,7 +178,8 @@ class Trainer:
         since = until - (until - 1) // self.every * self.every
         sums = jax.device_get(state.metrics)
         values = {f"train_{metric}": np.float64(total[: len(here)]) / since for metric, total in sums.items()}
-        measured = self._measure(state, None, run, own, shared, ["validation"], np.full(len(self.rows), True))
+        splits = [split for split in self.program.measured if split == "validation"]
+        measured = self._measure(state, None, run, own, shared, splits, np.full(len(self.rows), True))
         values |= self._summaries(measured)
         if self.patience:
             if self.metric not in values:
@@ -242,13 +243,13 @@ class Trainer:
                 return  # `held` raises Interrupted
             started = time.monotonic()
             chosen = (place >= first) & (place < first + size)
-            part = self._measure(state, best, run, own, shared, SPLITS, chosen)
+            part = self._measure(state, best, run, own, shared, self.program.measured, chosen)
             here = chosen[: len(self.chunk), None]  # selected, not added: -0.0 + 0.0 is 0.0
             measured = jax.tree.map(lambda new, old, here=here: np.where(here, new, old), part, measured or part)
             first, pace = first + size, self.settings.call_seconds / (time.monotonic() - started)
             size = max(size, int(min(2.0, pace) * size))
         metrics = {name: values.tolist() for name, values in self._summaries(measured).items()}
-        outcomes = {"outcomes": {f"test_{name}": values for name, values in measured["test"].items()}}
+        outcomes = {"outcomes": {f"test_{name}": values for name, values in measured.get("test", {}).items()}}
         self._save(state, best, outcomes, finished=metrics)
 
     def _save(self, state: State, best: Any, outcomes: dict[str, np.ndarray], finished: Any = None) -> None:
