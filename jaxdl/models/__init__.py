@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "by_name": ["named"],
+        "conv_vae": ["ConvVAE"],
         "initialisers": ["initialiser"],
         "mlp": ["MLP"],
         "units": ["unit"],
