@@ -27,7 +27,7 @@ from jaxdl.errors import UserError, unknown
 LARGEST = 1024  # pixels along an edge
 _VERSION = "image folder 1"  # count up when the same files give other arrays
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}  # folder -> split
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 # fmt: off
 _OTHERS = (  # pictures too, which are refused and not passed over
     ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".apng", ".jfif", ".jpe", ".jp2", ".j2k", ".jxl",
@@ -111,9 +111,9 @@ def _find(root: Path) -> tuple[list[str], dict[str, dict[str, list[Path]]]]:
         for name, path in folders.items():
             if name not in names:
                 raise unknown(f"class in {path.parent}: the folder", name, names)
-            found = _pictures(path)
+            found = pictures(path)
             if not found:
-                raise UserError(f"the class folder {path} holds no picture; valid: {' '.join(_PICTURES)}")
+                raise UserError(f"the class folder {path} holds no picture; valid: {' '.join(PICTURES)}")
             files.setdefault(split, {})[name] = found
     return names, files
 
@@ -127,7 +127,7 @@ def _folders(parent: Path) -> dict[str, Path]:
         if path.name.startswith("."):
             continue
         if not path.is_dir():
-            if path.suffix.lower() in (*_PICTURES, *_OTHERS):
+            if path.suffix.lower() in (*PICTURES, *_OTHERS):
                 beside.append(path)
             continue
         name = unicodedata.normalize("NFC", path.name)
@@ -145,8 +145,11 @@ def _folders(parent: Path) -> dict[str, Path]:
     return folders
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """All pictures of a class. Links are followed, but no real folder is entered twice."""
+def pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder, in no order; hidden and other files are passed over.
+
+    Links are followed, but no real folder is entered twice. UserError for a picture of another kind than PICTURES.
+    """
     found: list[Path] = []
     entered: set[Path] = set()
     left = [folder]
@@ -166,8 +169,8 @@ def _pictures(folder: Path) -> list[Path]:
                         raise UserError(f"{path} is a link to a folder that it lies in; remove it")
                     left.append(path)
                 elif suffix in _OTHERS:
-                    raise UserError(f"{path} is no picture of a valid kind; valid: {' '.join(_PICTURES)}")
-                elif suffix in _PICTURES:
+                    raise UserError(f"{path} is no picture of a valid kind; valid: {' '.join(PICTURES)}")
+                elif suffix in PICTURES:
                     if not entry.is_file():
                         raise UserError(f"{path} is no file that can be read (a broken link?); remove it")
                     found.append(path)

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["claims", "figures"],
     submod_attrs={
-        "command": ["Study"],
+        "command": ["Action", "Study"],
         "config": ["Config"],
         "published": ["Published"],
         "results": ["Results"],

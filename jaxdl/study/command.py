@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import command_line
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxdl.study.finished import Finished
 
 ON_FAILURE = ("continue", "stop")
+OF_ACTIONS = ("from", "variant", "seed", "out")  # the flags that go with those of `Study.actions`
 HELP = """
 usage: python -m experiments.{name} [options]
 
@@ -42,12 +43,31 @@ usage: python -m experiments.{name} [options]
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
   --figure=NAME            write one figure alone: --format=pdf|svg|png --style=paper|slides
-  --list                   dry run: runs, parameters, steps, programs, chunks, time
+{actions}  --list                   dry run: runs, parameters, steps, programs, chunks, time
 
 presets   {presets}
 variants  {variants}
 sweeps    {sweeps}
 """
+ACTIONS_HELP = """\
+{actions}
+  --from=WORKDIR           for {names}: where the launch is that trained it
+  --variant=NAME --seed=K  which of its runs; default {variant} and 0
+  --out=PATH               where to; default a place in WORKDIR. Nothing is overwritten
+"""
+
+
+class Action(NamedTuple):
+    """Something to do with a trained run: --FLAG=VALUE --from=WORKDIR [--variant=NAME] [--seed=K] [--out=PATH].
+
+    value: what --help calls the value; line: what --help says of it
+    do: (finished, variant, seed, text of the value, text of --out or "") -> None. Whether there is such a variant and
+        seed is for `Finished.model` to say. It prints what it wrote, and raises UserError for what is not possible
+    """
+
+    value: str
+    line: str
+    do: Callable[["Finished", str, int, str, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +84,7 @@ class Study:
     published: config -> [Published], the papers' numbers for these variants
     differs: config -> in what this recipe differs from the papers', one sentence each
     further: what to run next, {what: arguments}, printed at the end
+    actions: {flag: what the command can do with a trained run}, of `default_variant` unless --variant names another
     """
 
     name: str
@@ -78,6 +99,8 @@ class Study:
     differs: Callable[[Config], list[str]] = lambda config: []
     notes: Callable[[Config, Any], list[str]] = lambda config, results: []
     further: dict[str, str] = dataclasses.field(default_factory=dict)
+    actions: dict[str, Action] = dataclasses.field(default_factory=dict)
+    default_variant: str = ""
 
     def config(self, preset: str = "") -> Any:
         """The study's own recipe as a ConfigDict, to change and to hand to `run`. UserError for an unknown preset."""
@@ -127,7 +150,8 @@ class Study:
         place = Path(workdir or f"runs/{self.name}")
         asked = folders.read_asked(place)
         if asked is None or asked["study"] != self.name:
-            raise UserError(f"{place} holds no launch of {self.name}: name the --workdir of one")
+            other = f" (it holds one of {asked['study']})" if asked else ""
+            raise UserError(f"{place} holds no launch of {self.name}{other}: name the --workdir of one")
         values, only, swept = asked["values"], asked["only"], tuple(asked["swept"])
         values["runtime"]["device"] = ""  # this machine's, whatever they were trained on
         command = folders.read_command(place)
@@ -164,9 +188,17 @@ class Study:
         flags.DEFINE_string("figure", "", "")
         flags.DEFINE_string("format", "pdf", "")
         flags.DEFINE_string("style", "paper", "")
+        for name in self.actions:
+            flags.DEFINE_string(name, "", "")
+        if self.actions:
+            flags.DEFINE_string("from", "", "")
+            flags.DEFINE_string("variant", self.default_variant, "")
+            flags.DEFINE_integer("seed", 0, "")
+            flags.DEFINE_string("out", "", "")
         return [
             "workdir", "seeds", "only", "sweep", "strategy", "device", "runs_at_once", "workers", "share",
             "on_failure", "distributed", "coordinator", "hosts", "host", "list", "report", "figure", "format", "style",
+            *(OF_ACTIONS if self.actions else ()), *self.actions,
         ]  # fmt: skip
 
     def _help(self) -> str:
@@ -178,14 +210,52 @@ class Study:
             for names in (module.PRESETS, labels, values["sweeps"])
         )
         doc = "\n\n".join(textwrap.fill(part, 98) for part in self.doc.strip().split("\n\n"))
-        return doc + "\n" + HELP.format(name=self.name, presets=presets, variants=variants, sweeps=sweeps or "none")
+        options = {f"--{name}={action.value}": action.line for name, action in self.actions.items()}
+        actions = ACTIONS_HELP.format(
+            actions="\n".join(f"  {option:<25}{line}" for option, line in options.items()),
+            names=" and ".join(f"--{name}" for name in self.actions),
+            variant=self.default_variant,
+        )
+        return f"{doc}\n" + HELP.format(
+            name=self.name, presets=presets, variants=variants, sweeps=sweeps or "none",
+            actions=actions if self.actions else "",
+        )  # fmt: skip
+
+    def _action(self) -> str:
+        """The flag of the action that the command line asks for, "" for none. UserError for what does not fit it."""
+        from absl import flags
+
+        options = flags.FLAGS
+        given = [name for name in options if options[name].present]
+        chosen = next((name for name in self.actions if name in given), "")
+        if not chosen:
+            alone = next((name for name in OF_ACTIONS if name in given), "")
+            if alone:
+                actions = " or ".join(f"--{name}={action.value}" for name, action in self.actions.items())
+                raise UserError(f"--{alone} has no effect without {actions}")
+            return ""
+        if options[chosen].value.startswith("--"):  # `--generate --from=x`: absl takes the next word, whatever it is
+            raise UserError(f"--{chosen} has no value: write --{chosen}={self.actions[chosen].value}")
+        own = (*OF_ACTIONS, "offline")
+        other = next((name for name in given if name not in (chosen, *own)), "")
+        if other:
+            listed = ", ".join(f"--{name}" for name in own)
+            raise UserError(f"--{chosen} and --{other} exclude each other: what goes with --{chosen} is {listed}")
+        if not options["from"].value:
+            raise UserError(f"--{chosen} needs --from=WORKDIR: the --workdir of a launch that has trained")
+        return chosen
 
     def _command(self, words: list[str]) -> None:
         from absl import flags
 
+        options = flags.FLAGS
+        action = self._action() if self.actions else ""
         if words:
             raise UserError(f"unexpected argument {words[0]!r}: options begin with --")
-        options = flags.FLAGS
+        if action:
+            found = self.load(options["from"].value)
+            self.actions[action].do(found, options.variant, options.seed, options[action].value, options.out)
+            return
         modes = [name for name in ("list", "report", "figure", "share", "distributed") if getattr(options, name)]
         if len(modes) > 1:
             raise UserError(f"--{modes[0]} and --{modes[1]} exclude each other: they are different things to do")

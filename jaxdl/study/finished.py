@@ -25,11 +25,13 @@ class Model(NamedTuple):
     params: its parameters, a pytree; model_state: whatever else it keeps
     apply: images as the data set stores them [B, ...] -> what it makes of them, see the `predict` of its task: the
         classes' probabilities [B, classes], a reconstruction [B, inputs]
+    group: has the config and the source that it was trained with
     """
 
     params: Any
     model_state: Any
     apply: Callable[[Any], np.ndarray]
+    group: Group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,4 +226,4 @@ def trained(launch: Launch, group: Group, one: Runs) -> Model:
         run, params, model_state = first
         return task.predict(params, model_state, source.seen(run, images), run)
 
-    return Model(first[1], first[2], lambda images: np.asarray(predict(first, np.asarray(images))))
+    return Model(first[1], first[2], lambda images: np.asarray(predict(first, np.asarray(images))), group)

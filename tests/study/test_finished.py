@@ -77,7 +77,7 @@ def test_a_folder_of_another_study(tiny, finished, tmp_path):
     asked = json.loads(path.read_text())
     asked["asked"]["study"] = "huge"
     (tmp_path / "environment.json").write_text(json.dumps(asked))
-    with pytest.raises(UserError, match="holds no launch of tiny"):
+    with pytest.raises(UserError, match=r"holds no launch of tiny \(it holds one of huge\)"):
         tiny.load(tmp_path)
     shutil.copy(path, tmp_path)
     with pytest.raises(UserError, match="holds no finished run"):
