@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jaxdl
-from experiments import vae_reparameterization as study
+from experiments import _vae_fits as fits
+from experiments._vae_claims import beta_names
 from jaxdl.study import figures as draw
 from jaxdl.study.runs import Runs
 
@@ -26,7 +27,7 @@ class Network(NamedTuple):
 
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Figure]:
     """All pictures that the variants at hand allow, {name: Figure}."""
-    source = study.checked(config, source)
+    source = fits.checked(config, source)
     networks = {row.variant: network(config, source, row, fit) for row in results.rows if not row.diverged}
     gaussian = {name: each for name, each in networks.items() if not name.startswith("categorical")}
     found = {
@@ -49,9 +50,9 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
 def network(config: Any, source: Any, row: Any, fit: Callable) -> Network:
     """The network that a row's first run ended with."""
     one = Runs(row.runs[:1], [[]])
-    settings = study.program(row.runs[0])
-    params = study.picked(study.trained(config, source, one, fit).params, 0)
-    model, family = study.network(config, source, settings), study.posterior(config, settings)
+    settings = fits.program(row.runs[0])
+    params = fits.picked(fits.trained(config, source, one, fit).params, 0)
+    model, family = fits.network(config, source, settings), fits.posterior(config, settings)
     shape = source.data["test"]["image"].shape[1:]
 
     def encode(images: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ def learning_curves(config: Any, results: Any) -> Figure | None:
     """The validation split's negative ELBO of each estimator."""
     curves = {}
     for row in results.rows:
-        name = study.fit_name(config, study.program(row.runs[0]))
+        name = fits.fit_name(config, fits.program(row.runs[0]))
         if row.variant in config.compare.estimators or row.variant.startswith("categorical"):
             curve = results.band(row, name, "validation_loss")
             if curve[0]:
@@ -92,7 +93,7 @@ def gradient_variance(config: Any, results: Any) -> Figure | None:
 
 def reconstructions(source: Any, networks: dict[str, Network]) -> Figure:
     """Test images, and what each variant makes of them."""
-    images = study.flat(source, "test", COUNT)
+    images = fits.flat(source, "test", COUNT)
     rebuilt = {name: each.decode(each.encode(images)) for name, each in networks.items()}
     shape = source.data["test"]["image"].shape[1:]
     return draw.rows({"test image": draw.pictures(images, shape)} | rebuilt, "Decoded codes of test images")
@@ -108,7 +109,7 @@ def samples(results: Any, networks: dict[str, Network]) -> Figure | None:
 
 def latent_plane(source: Any, network: Network, name: str) -> Figure:
     """Where the test images' mean codes lie, by class."""
-    code, label = network.encode(study.flat(source, "test")), np.asarray(source.data["test"]["label"])
+    code, label = network.encode(fits.flat(source, "test")), np.asarray(source.data["test"]["label"])
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.subplots()
     colours = [f"C{number}" for number in range(10)]
@@ -137,7 +138,7 @@ def interpolations(source: Any, networks: dict[str, Network]) -> Figure:
     """From one test image to one of another class, in a straight line and along a great circle."""
     label = np.asarray(source.data["test"]["label"])
     ends = [0, int(np.flatnonzero(label != label[0])[0])]
-    images = study.flat(source, "test", max(ends) + 1)[ends]
+    images = fits.flat(source, "test", max(ends) + 1)[ends]
     share = np.linspace(0, 1, COUNT)[:, None]
     shown = {}
     for name in ("pathwise", "autoencoder"):
@@ -159,7 +160,7 @@ def spherical(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarr
 
 def traversals(source: Any, results: Any, network: Network, most: int = 16) -> Figure:
     """The code of the first test image, with one unit after the other moved from -3 to 3."""
-    (code,) = network.encode(study.flat(source, "test", 1))
+    (code,) = network.encode(fits.flat(source, "test", 1))
     moved = np.linspace(-3, 3, COUNT)
     shown = {}
     for unit in range(min(len(code), most)):
@@ -172,7 +173,7 @@ def traversals(source: Any, results: Any, network: Network, most: int = 16) -> F
 def kl_per_unit(config: Any, results: Any) -> Figure | None:
     """KL of each unit, the largest first, at every beta."""
     lines = {}
-    for beta, name in study.beta_names(config).items():
+    for beta, name in beta_names(config).items():
         row = results.row(name)
         units = [metric for metric in row.metrics if metric.startswith("test_kl_unit_")] if row else []
         if units:
