@@ -89,6 +89,9 @@ class Finished:
         run = next((run for run in row.runs if run.seed == seed), None)
         if run is None:
             raise unknown("seed", seed, [run.seed for run in row.runs])
+        status = self.report.results.record(run)["status"]
+        if status not in ("done", "diverged"):
+            raise UserError(f"the run of {variant} with seed {seed} is not trained ({status}): repeat its launch")
         group = next(group for group in self.launch.groups if run in group.runs.rows)
         return trained(self.launch, group, Runs([run], [[]]))
 

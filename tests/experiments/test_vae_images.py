@@ -248,6 +248,15 @@ def test_a_folder_with_another_model_or_none(workdir, tmp_path):
     assert done.code == 2 and done.err.count("\n") == 1 and f"{tmp_path}/gone holds no launch" in done.err
 
 
+def test_a_seed_that_was_asked_for_and_is_not_trained(workdir, tmp_path):
+    other = shutil.copytree(workdir, tmp_path / "run")
+    content = json.loads((other / "environment.json").read_text())
+    content["asked"]["values"]["seeds"] = 3
+    (other / "environment.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"pathwise with seed 2 is not trained \(absent\): repeat its launch"):
+        act("generate", study.load(other), 1, seed=2)
+
+
 def test_studies_without_actions_have_no_such_options():
     done = launch("experiments.greedy_pretraining", "--from=x")
     assert done.code == 2 and "unknown option '--from'" in done.err
