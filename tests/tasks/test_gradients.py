@@ -27,8 +27,8 @@ def drawn(params, batch, key):
 
 
 def pathwise(params, model_state, batch, run, key):
-    """E[z^2], whose gradient is 2 (mean + image) and 2 deviation."""
-    return batches.batch_mean(jnp.square(drawn(params, batch, key)[0])), None
+    """E[z^2] of one image, whose gradient is 2 (mean + image) and 2 deviation; of several, of the mean of their z."""
+    return jnp.square(batches.batch_mean(drawn(params, batch, key)[0])), None
 
 
 def score(params, model_state, batch, run, key):
