@@ -187,6 +187,22 @@ def test_a_gradient_without_noise_has_no_variance_and_no_bias():
         np.testing.assert_array_equal(values[f"bias_still_{block}"], 0)
 
 
+def test_a_reference_that_is_lost_in_its_noise_divides_by_a_millionth_of_its_square():
+    def lost(params, model_state, batch, run, key):
+        return params["mean"]["value"] * batches.normal(key, batch["position"], ())[0], None
+
+    places = np.arange(50, dtype=np.uint32)
+    evaluate = jaxdl.tasks.gradient_moments({"lost": lost}, {"mean": ("mean",)}, "lost", 2, 2)
+    found = evaluate(PARAMS, {}, {"position": places}, {}, jax.random.key(0))["bias_lost_mean"]
+    streams = [keys_of(jax.random.key(0), "lost", stream, 2) for stream in range(2)]
+    draws = [np.array([batches.normal(key, places, ()) for key in keys], np.float64) for keys in streams]  # [2, images]
+    (mean, noise), (right, right_noise) = [(draw.mean(axis=0), draw.var(axis=0, ddof=1) / 2) for draw in draws]
+    divisor = right**2 - right_noise
+    assert 5 < (divisor < 0).sum() < 45
+    divisor = np.maximum(divisor, 1e-6 * right**2)
+    np.testing.assert_allclose(found, ((mean - right) ** 2 - noise - right_noise) / divisor, rtol=1e-3)
+
+
 def test_what_is_not_possible_is_said():
     with pytest.raises(UserError, match="unknown reference 'pathwize'; did you mean 'pathwise'"):
         jaxdl.tasks.gradient_moments(LOSSES, BLOCKS, "pathwize", 2, 2)
