@@ -44,10 +44,10 @@ def get_config(preset="default"):
         learning_rate=0.001, weight_decay=0.0, momentum=0.9, beta=1.0, noise=1.0, temperature=0.5, masking=0.0,
         free_bits=0.0, anneal=0.0, decoder_deviation=1.0,
     )  # fmt: skip
-    config.tune = dict(learning_rate=(0.001, 0.003))
+    config.tune = dict(learning_rate=(0.0003, 0.001, 0.003, 0.01))
     config.bound = dict(samples=50)  # of the importance-weighted bound on the test images
     config.generation = dict(samples=2000, codes=1000, disturbance=0.5, widths=(100,), steps=1000, learning_rate=0.003)
-    config.gradients = dict(points=(0, 250, 1000, 2000, 4000), images=10, samples=1000, reference=4000)
+    config.gradients = dict(points=(0, 100, 500, 1500, 4000), images=8, samples=1000, reference=2000)
     config.steps, config.epochs = 4000, 0.0
     config.optimizer = sections.optimizer("adam")
     config.evaluations = 20
@@ -55,7 +55,9 @@ def get_config(preset="default"):
     config.runtime = sections.runtime()
     if preset == "smoke":
         config.seeds = 2
-        config.compare.betas, config.compare.latents = (0.0, 1.0, 4.0), (3,)
+        config.compare.estimators = ("pathwise", "score_leave_one_out")
+        config.compare.betas, config.compare.latents = (0.0, 1.0, 4.0), ()
+        config.categorical.estimators = ("score_leave_one_out", "gumbel_softmax")
         config.model.widths, config.model.latent, config.categorical.units = (16,), 2, 4
         config.tune.learning_rate = (0.003,)
         config.bound.samples, config.generation.samples, config.generation.steps = 5, 5, 60

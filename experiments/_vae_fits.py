@@ -31,6 +31,12 @@ def checked(config: Any, source: Any) -> Any:
             f"data.normalise={config.data.normalise} is not possible with a Bernoulli decoder or binarised pixels: "
             "they need values in [0, 1], as unit and binarised give them"
         )
+    last = jaxdl.training.duration(config, source.steps_per_epoch)
+    beyond = [point for point in config.gradients.points if not 0 <= point <= last]
+    if beyond:
+        raise jaxdl.errors.UserError(
+            f"gradients.points={tuple(config.gradients.points)}: valid are 0 to {last}, the steps of training"
+        )
     return jaxdl.data.binarised(source) if model.binarise == "fixed" else source
 
 
@@ -75,7 +81,7 @@ def trained(config: Any, source: Any, group: Any, fit: Callable, until: int | No
     task, name = objective(config, source, settings), fit_name(config, settings)
     if until is None:
         return fit(name, task, optimizer, source, group, steps=steps, evaluations=config.evaluations)
-    return fit(name, task, optimizer, source, unlogged(group), steps=min(until, steps), evaluations=1, measured=())
+    return fit(name, task, optimizer, source, unlogged(group), steps=until, evaluations=1, measured=())
 
 
 def unlogged(group: Any) -> Any:

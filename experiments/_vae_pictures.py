@@ -1,5 +1,6 @@
 """Pictures of the VAE study: what its networks make of images and codes, and curves of what was measured."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,9 +31,17 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
     source = fits.checked(config, source)
     networks = {row.variant: network(config, source, row, fit) for row in results.rows if not row.diverged}
     gaussian = {name: each for name, each in networks.items() if not name.startswith("categorical")}
-    found = {
-        "learning_curves": learning_curves(config, results),
-        "gradient_variance": gradient_variance(config, results),
+    families = {"": ("pathwise", "", config.compare.estimators)}
+    families["_categorical"] = ("categorical-gumbel_softmax", "categorical-", config.categorical.estimators)
+    found: dict[str, Figure | None] = {}
+    for end, (variant, prefix, names) in families.items():
+        name_of = functools.partial(fits.fit_name, config)
+        found[f"learning_curves{end}"] = learning_curves(results, [prefix + name for name in names], name_of)
+        variance = "log10 of the gradient's total variance, one image"
+        found[f"gradient_variance{end}"] = over_training(config, results, variant, names, "log10_variance", variance)
+        bias = "|bias|² / |gradient|²"
+        found[f"gradient_bias{end}"] = over_training(config, results, variant, names, "bias", bias)
+    found |= {
         "reconstructions": reconstructions(source, networks),
         "samples": samples(results, gaussian),
     }
@@ -65,30 +74,23 @@ def network(config: Any, source: Any, row: Any, fit: Callable) -> Network:
     return Network(encode, decode)
 
 
-def learning_curves(config: Any, results: Any) -> Figure | None:
-    """The validation split's negative ELBO of each estimator."""
-    curves = {}
-    for row in results.rows:
-        name = fits.fit_name(config, fits.program(row.runs[0]))
-        if row.variant in config.compare.estimators or row.variant.startswith("categorical"):
-            curve = results.band(row, name, "validation_loss")
-            if curve[0]:
-                curves[row.variant] = curve
+def learning_curves(results: Any, variants: list[str], name: Callable) -> Figure | None:
+    """The validation split's negative ELBO; name: program -> what its fit is called."""
+    rows = [row for row in results.rows if row.variant in variants]
+    curves = {row.variant: results.band(row, name(fits.program(row.runs[0])), "validation_loss") for row in rows}
+    curves = {variant: curve for variant, curve in curves.items() if curve[0]}
     return draw.bands(curves, "step", "validation negative ELBO, nats") if curves else None
 
 
-def gradient_variance(config: Any, results: Any) -> Figure | None:
-    """The variance of the encoder's gradient at points of the training of the pathwise variant: geometric means."""
-    row, points = results.row("pathwise"), config.gradients.points
+def over_training(config: Any, results: Any, variant: str, names: list[str], metric: str, ylabel: str) -> Figure | None:
+    """What was measured of each estimator's encoder gradient along the training of a variant."""
+    row, points = results.row(variant), config.gradients.points
     lines = {}
-    for name in config.compare.estimators:
-        metrics = [f"test_log10_variance_{name}_encoder_at_{point}" for point in points]
-        if row and points and all(metric in row.metrics for metric in metrics):
-            lines[name] = (list(points), [10 ** row.metrics[metric] for metric in metrics])
-    if not lines:
-        return None
-    label = "variance of the encoder's gradient, one image"
-    return draw.bands(lines, "step of the pathwise variant's training", label, logarithmic=True)
+    for name in names:
+        metrics = [f"test_{metric}_{name}_encoder_at_{point}" for point in points]
+        if row and points and all(each in row.metrics for each in metrics):
+            lines[name] = (list(points), [row.metrics[each] for each in metrics])
+    return draw.bands(lines, f"step of the training of {variant}", ylabel) if lines else None
 
 
 def reconstructions(source: Any, networks: dict[str, Network]) -> Figure:
@@ -171,10 +173,10 @@ def traversals(source: Any, results: Any, network: Network, most: int = 16) -> F
 
 
 def kl_per_unit(config: Any, results: Any) -> Figure | None:
-    """KL of each unit, the largest first, at every beta."""
+    """KL of each unit, the largest first, at every beta; without 0, which bounds nothing."""
     lines = {}
     for beta, name in beta_names(config).items():
-        row = results.row(name)
+        row = results.row(name) if beta else None
         units = [metric for metric in row.metrics if metric.startswith("test_kl_unit_")] if row else []
         if units:
             ordered = [f"test_kl_unit_{number + 1}" for number in range(len(units))]

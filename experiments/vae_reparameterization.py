@@ -78,7 +78,8 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
             some, params = group.where(chosen), picked(fitted.params, chosen)
             values, each = ({name: v[chosen] for name, v in part.items()} for part in (metrics, outcomes))
             if chosen is followed:
-                further = gradients(config, source, some, fit)
+                end = fitted._replace(params=params, model_state=picked(fitted.model_state, chosen))
+                further = gradients(config, source, some, end, fit)
                 values, each = values | further[0], each | further[1]
             lost = divergence(fit_name(config, settings), fitted.diverged)[chosen]
             yield Done(some, values, each, lost, lambda some=some, params=params: units(config, source, some, params))
@@ -137,8 +138,10 @@ def generators(
     return measure(config, source, group, f"{fit_name(config, settings)}_generation", task, extra, fit)
 
 
-def gradients(config: Any, source: Any, group: Any, fit: Callable) -> tuple[dict, dict]:
+def gradients(config: Any, source: Any, group: Any, end: Any, fit: Callable) -> tuple[dict, dict]:
     """Variance and bias of every estimator at points of the training of `group`, for the first test images.
+
+    end: the fit whose first steps the earlier points are
 
     The images are taken as they are: drawing their pixels anew would add a variance that has nothing to do with codes.
     """
@@ -147,7 +150,8 @@ def gradients(config: Any, source: Any, group: Any, fit: Callable) -> tuple[dict
     names = config.categorical.estimators if code == "categorical" else config.compare.estimators
     losses = {name: objective(config, source, (code, latent, name), "none").loss for name in names}
     task = objective(config, source, settings)
-    early = [trained(config, source, group, fit, until=point) for point in points.points]
+    last = jaxdl.training.duration(config, source.steps_per_epoch)
+    early = [end if point == last else trained(config, source, group, fit, until=point) for point in points.points]
     evaluate = jaxdl.tasks.gradient_moments(
         losses, blocks(early[0].params), about.FOLLOWED[group.rows[0].variant], points.samples, points.reference
     )
@@ -218,7 +222,7 @@ study = Study(
     differs=about.differs,
     notes=about.notes,
     select=("validation_loss", "min"),
-    columns=("test_loss", "test_bound", "test_reconstruction", "test_kl", "test_active_units"),
+    columns=("test_loss", "test_bound", "test_reconstruction", "test_kl"),
     further={
         "beta and factors of 2-D shapes": "--config=configs/vae_reparameterization.py:shapes",
         "MNIST, 784-200-200-50": "--config=configs/vae_reparameterization.py:mnist",

@@ -8,6 +8,7 @@ from typing import TextIO
 from jaxdl.training import Plan, Progress
 
 LINE_SECONDS = 5.0
+Fit = tuple[str, int, int]  # its name, how many runs, for how many steps
 
 
 class Display:
@@ -19,11 +20,15 @@ class Display:
 
     def __init__(self, plans: Sequence[Plan], stream: TextIO | None = None) -> None:
         self.stream, self.plans = stream or sys.stderr, list(plans)
-        self.costs = {plan.name: plan.runs * max(plan.steps, 1) * max(plan.parameters, 1) for plan in plans}
-        self.done: dict[str, float] = {}
+        # A study may make a fit of one name more than once: of other runs, or of its first steps alone.
+        self.costs: dict[Fit, float] = {
+            (plan.name, plan.runs, plan.steps): plan.runs * max(plan.steps, 1) * max(plan.parameters, 1)
+            for plan in plans
+        }
+        self.done: dict[Fit, float] = {}
         self.seen = self.line_at = time.monotonic()
-        self.current = ""
-        self.compiling: dict[str, float] = {}  # seconds from the fit before to the first steps of each fit
+        self.current: Fit = ("", 0, 0)
+        self.compiling: dict[Fit, float] = {}  # seconds from the fit before to the first steps of each fit
         self.busy, self.advanced = 0.0, 0.0  # seconds of training, and what they got done
         self.bar, self.task = None, None
 
@@ -51,18 +56,19 @@ class Display:
 
     def update(self, progress: Progress) -> None:
         """Take note of one program call of a fit."""
-        now, cost = time.monotonic(), self.costs.get(progress.name, 0)
-        fresh = progress.name != self.current
+        fit = progress.name, progress.runs, progress.steps
+        now, cost = time.monotonic(), self.costs.get(fit, 0)
+        fresh = fit != self.current
         if fresh:  # fits come in the order of the plans: those before this one have ended, now or in an earlier launch
-            names = list(self.costs)
-            ended = names[: names.index(progress.name)] if cost else []
-            self.done |= {name: self.costs[name] for name in ended}
-            self.current = progress.name
-        before = self.done.get(progress.name, 0.0)
-        after = self.done[progress.name] = cost * progress.work / max(progress.total, 1)
+            fits = list(self.costs)
+            ended = fits[: fits.index(fit)] if cost else []
+            self.done |= {each: self.costs[each] for each in ended}
+            self.current = fit
+        before = self.done.get(fit, 0.0)
+        after = self.done[fit] = cost * progress.work / max(progress.total, 1)
         if not fresh and after > before:
-            if progress.name not in self.compiling:
-                self.compiling[progress.name] = now - self.seen
+            if fit not in self.compiling:
+                self.compiling[fit] = now - self.seen
             else:
                 self.busy, self.advanced = self.busy + now - self.seen, self.advanced + after - before
         if not fresh:  # what lies between two fits (the end of one, the compilation of the next) is the next one's

@@ -96,7 +96,8 @@ def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:
     own = {"environment": folders.environment(launch.groups[0].settings, launch.widths)}
     for number in np.flatnonzero(chosen):
         folders.begin(launch.places[number], launch.configs[number] | own)
-    named = [each._replace(name=group.named(each.name)) for group, each in plan(launch, chosen)]
+    plans = launch.plans if chosen.all() else plan(launch, chosen)
+    named = [each._replace(name=group.named(each.name)) for group, each in plans]
     with Display(named) as display:
         for group in launch.groups:
             runs, settings = group.where(chosen), group.settings

@@ -108,7 +108,8 @@ class Program:
         def evaluate(params: Any, model_state: Any, run: Any, own: Any, wanted: Any, shared: Any) -> Any:
             def measured(split: str, values: Any) -> Any:
                 arguments = params, model_state, run, values
-                empty = jax.eval_shape(measures[split], *arguments)
+                known = split not in self.streamed  # of a streamed split `values` are a block
+                empty = self.abstract_values[split] if known else jax.eval_shape(measures[split], *arguments)
                 return jax.lax.cond(
                     wanted[split],
                     lambda: measures[split](*arguments),
