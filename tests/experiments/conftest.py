@@ -1,5 +1,8 @@
 """The launches that several tests look at, each made once."""
 
+import fcntl
+import os
+import pickle
 import signal
 
 import pytest
@@ -145,9 +148,19 @@ JOBS = {
 
 
 def result_of(name):
+    """The result of a job, made by whichever of the test processes needs it first."""
+
     @pytest.fixture(scope="session", name=name)
     def result(tmp_path_factory):
-        return JOBS[name](tmp_path_factory.mktemp(name))
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"job-{name}"
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kept = folder / "result"
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(JOBS[name](folder)))
+            return pickle.loads(kept.read_bytes())
 
     return result
 

@@ -36,6 +36,9 @@ every_preset = pytest.mark.parametrize(("name", "preset"), PRESETS, ids=map("-".
 # By hand, from the recipes: runs in all, and {fit: (steps, parameters)}. MNIST leaves 55,000 images to train on.
 STACKED = {"autoencoder_layer1": (15 * 550, 784 * 200 + 200 + 200 * 784 + 784), "depth2_readout": (10 * 550, 2010)}
 VAE = 64 * 100 + 100 + 10100 + 2 * 808 + 900 + 10100 + 100 * 64 + 64
+MNIST = 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584
+# 8 x 8 becomes 4 x 4 x 16 and 2 x 2 x 32, with kernels of 4 x 4; then 100 units, a code of 2, and back.
+CONVOLUTIONAL = 16 * 17 + 32 * 257 + 100 * 129 + 2 * 202 + 300 + 128 * 101 + 16 * 513 + 257
 EXPECTED = {
     ("greedy_pretraining", "default"): ((18 + 2) * 4 * 10, {
         "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
@@ -66,13 +69,19 @@ EXPECTED = {
     }),
     ("deep_autoencoder", "smoke"): (3 * 2, {"deep": (40, 2 * (64 * 16 + 16 * 8 + 8 * 4) + 2 * (16 + 8) + 4 + 64)}),
     ("deep_autoencoder", "mnist"): ((1 + 3 + 3) * 3, {"layer4": (5500, 2 * 50 * 30 + 80)}),
-    ("vae_reparameterization", "default"): (10 * 2 * 5, {
-        "pathwise": (4000, VAE), "score": (4000, VAE), "score_running_mean_bound": (0, VAE),
+    ("vae_reparameterization", "default"): ((4 + 5 + 2 + 2 + 4) * 4 * 5, {
+        "classifier": (1000, 64 * 100 + 100 + 1010), "score": (4000, VAE), "score_running_mean_bound": (0, VAE),
+        "pathwise": (1500, VAE),  # the last one of its beginnings
+        "latent2_pathwise": (4000, VAE - 2 * 6 * 101 - 6 * 100),
+        "categorical_straight_through": (4000, VAE - 2 * 808 + 4040 - 900 + 4100),
     }),
-    ("vae_reparameterization", "smoke"): (7 * 2, {"pathwise": (60, 1040 + 2 * 34 + 48 + 1088)}),
-    ("vae_reparameterization", "mnist"): (10 * 2, {
-        "pathwise": (20 * 550, 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584),
+    ("vae_reparameterization", "smoke"): (8 * 2, {"pathwise_gradients": (0, 1040 + 2 * 34 + 48 + 1088)}),
+    ("vae_reparameterization", "shapes"): (5 * 5, {
+        "pathwise": (10000, 256 * 257 * 4 + 2 * 257 * 10 + 256 * 11),
     }),
+    ("vae_reparameterization", "convolutional"): ((1 + 5 + 2 + 2) * 2, {"latent2_pathwise_bound": (0, CONVOLUTIONAL)}),
+    ("vae_reparameterization", "mnist"): ((4 + 5 + 1 + 2) * 2, {"pathwise": (100 * 550, MNIST)}),
+    ("vae_reparameterization", "paper"): (1, {"pathwise": (3280 * 2980, MNIST)}),
     ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
         "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
         "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
@@ -187,14 +196,17 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch)
     """
     study, values = study_of(name), one_run_each(values_of(name, preset))
     labels = ()
-    if "compare" in values:
+    if "labels" in values.get("compare", {}):
         labels = values["compare"]["labels"][-1:]
         values["compare"] |= {"depths": (2,), "labels": labels}
         values["measure"] = {"sparsity_batches": (1, 8)}
+    if "generation" in values:
+        values["bound"] = {"samples": 2}
+        values["generation"] |= {"samples": min(2, values["generation"]["samples"]), "codes": 10, "steps": 2}
     train = max(2 * values["batch_size"], 10 * max(labels, default=0))
-    values["data"] |= {"train": 0 if values["data"]["name"] == "mnist" else 1200, "validation": 40}
+    values["data"] |= {"train": 1200 if values["data"]["name"] == "digits" else 0, "validation": 40}
     values["evaluations"] = 1
-    for section in (values, values["pretrain"], values.get("readout", {})):
+    for section in (values, values.get("pretrain", {}), values.get("readout", {})):
         if section.get("steps") or section.get("epochs"):
             section |= {"steps": 2, "epochs": 0.0}
     replace_mnist(monkeypatch, train + 40, 30)
@@ -215,8 +227,9 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch)
         for line in path.read_text().splitlines():
             row = json.loads(line)
             trained.setdefault(row["fit"], set()).add(row["step"])
-    assert set(trained) == {path.name for path in tmp_path.glob("programs/*/*")}
-    assert trained.keys() & {"depth2", "deep"}
+    measured = ("classifier", "_bound", "_generation")  # of these no steps are part of a run's history
+    assert set(trained) == {path.name for path in tmp_path.glob("programs/*/*") if not path.name.endswith(measured)}
+    assert trained.keys() & {"depth2", "deep", "pathwise"}
     assert all(steps == {2} for steps in trained.values())
     pictures = re.findall(r"\((figures/\w+\.png)\)", (tmp_path / "report.md").read_text())
     assert pictures and all((tmp_path / picture).is_file() for picture in pictures)

@@ -22,9 +22,18 @@ EXPECTED = {
     ),
     "deep_smoke": (["pca", "random", "pretrained"], 3 * 2, ["layer1", "layer2", "layer3", "deep"], 397),
     "vae_smoke": (
-        ["pathwise", "score", "score_running_mean", "beta-0", "beta-4", "autoencoder", "denoising"],
-        7 * 2,
-        [f"{name}{end}" for name in ("pathwise", "score", "score_running_mean") for end in ("", "_bound")],
+        [
+            *("pathwise", "score_leave_one_out", "beta-0", "beta-4", "autoencoder", "denoising"),
+            *("categorical-score_leave_one_out", "categorical-gumbel_softmax"),
+        ],
+        8 * 2,
+        [
+            *("classifier", "pathwise", "pathwise_bound", "pathwise_generation", "pathwise", "pathwise_gradients"),
+            *("score_leave_one_out", "score_leave_one_out_bound"),
+            *("categorical_score_leave_one_out", "categorical_score_leave_one_out_bound"),
+            *("categorical_gumbel_softmax", "categorical_gumbel_softmax_bound"),
+            *("categorical_gumbel_softmax", "categorical_gumbel_softmax_gradients"),
+        ],
         397,
     ),
 }
