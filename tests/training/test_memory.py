@@ -14,9 +14,8 @@ from jaxdl.training.trainer import Trainer
 
 def figure(bench, runs, devices):
     """Bytes that these runs take, by `advance` compiled for real arrays: all but the data that they share."""
-    made = program.Program(
-        "fit", bench.classify, bench.optimizer, bench.source, runs, bench.settings(devices=devices), 0
-    )
+    settings = bench.settings(devices=devices)
+    made = program.Program("fit", bench.classify, bench.optimizer, bench.source, runs, settings, 0, program.SPLITS)
     place, share = made.spread.place, made.spread.share
     arguments = made.init((place(runs),), {}), place(runs), None, place(np.zeros(len(runs["seed"]), np.uint32))
     train = share(bench.source.data["train"])
