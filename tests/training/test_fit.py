@@ -225,6 +225,63 @@ def test_plan_is_what_fit_does(bench, trained, summarise):
     assert work == sorted(work) and work[0] == 0 and work[-1] == 40 + fitted.steps[4]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_some_splits_are_measured(bench, same, trained, streamed):
+    """What is measured is measured as always, and nothing else is; training is the same."""
+    runs = bench.make_runs([1, 2], **bench.HYPER | {"momentum": 0.9})
+    source = bench.source._replace(streamed=streamed)
+
+    def fit(*measured):
+        options = {"measured": measured}
+        arguments = "fit", bench.classify, bench.optimizer, source, runs, bench.settings()
+        fitted = bench.fit(bench.classify, runs, source=source, options=options)
+        assert outline(training.plan(*arguments, steps=20, measured=measured)[1]) == outline(fitted)
+        return fitted
+
+    whole, rows = fit("train", "validation", "test"), bench.rows
+    same(bench.fit(bench.classify, runs, source=source), whole)  # the default
+    assert len(trained) == 1
+    for measured in (("test",), ("validation", "train"), ()):
+        some = fit(*measured)
+        assert {name.split("_")[0] for name in some.metrics} == set(measured)
+        expected = {name: values for name, values in whole.metrics.items() if name.split("_")[0] in measured}
+        same(some, whole._replace(metrics=expected, outcomes=whole.outcomes if "test" in measured else {}))
+        logged = ("train", *(["validation"] if "validation" in measured else []))
+        for number, own in rows.items():
+            cut = [(step, {name: v for name, v in row.items() if name.startswith(logged)}) for step, row in own]
+            assert bench.rows[number] == cut
+    assert len(trained) == 4  # each a fit of its own
+    same(fit("train", "validation").metrics, fit("validation", "train").metrics)
+    assert len(trained) == 4
+
+
+def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bench, same, monkeypatch):
+    """With a constant schedule, noise at each step, and a mean of the parameters."""
+    seen = {}
+
+    class Spy(fitting.Trainer):
+        def _look(self, state):
+            super()._look(state)
+            seen[int(self.step[0])] = jax.device_get((state.evaluated, state.model_state))
+
+    runs = bench.make_runs([3, 8], **bench.HYPER | {"momentum": 0.9})
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "Trainer", Spy)
+        bench.fit(bench.noisy, runs, 20, options={"average": 0.5})  # looks at least every 5 steps
+    for steps in (5, 15):
+        part = bench.fit(bench.noisy, runs, steps, options={"average": 0.5, "evaluations": 1, "measured": ()})
+        assert part.steps.tolist() == [steps] * 2
+        same((part.params, part.model_state), seen[steps])
+    assert (seen[5][0]["encoder_0"]["kernel"] != seen[15][0]["encoder_0"]["kernel"]).any()
+
+
+def test_early_stopping_by_what_is_not_measured(bench):
+    """Only metrics of training are there."""
+    runs = bench.make_runs([1], **bench.HYPER)
+    with pytest.raises(UserError, match=r"by 'validation_loss' is not possible: valid is train_error, train_loss$"):
+        bench.fit(bench.classify, runs, options={"patience": 2, "measured": ("test",)})
+
+
 def test_memory_bounds_the_runs_of_a_program(bench):
     """Three states and what evaluation gives, in bytes; whole steps of all devices, one at least."""
     runs = bench.make_runs(range(20), **bench.HYPER)
