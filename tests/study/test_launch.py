@@ -199,6 +199,37 @@ def test_a_group_that_fails_stops_no_others_and_is_tried_again(tiny, finished, t
     assert csv(again) == csv(finished)
 
 
+def test_further_metrics_are_measured_after_training_and_never_for_a_plan(tiny, tmp_path):
+    calls = []
+
+    @functools.wraps(tiny.train)
+    def train(config, source, runs, fit):
+        for done in tiny.train(config, source, runs, fit):
+
+            def measure(done=done):
+                calls.append(done.metrics)
+                number = np.arange(len(done.runs))
+                return {"test_place": 10.0 + number, "test_some": np.where(number == 1, np.nan, 0.5)}
+
+            yield done._replace(measure=measure)
+
+    study = dataclasses.replace(tiny, train=train)
+    planned = launch.check(prepare(study, tmp_path, seeds=1))
+    terminal.print_plan(planned)
+    assert len(planned.plans) == 1 and calls == [] and list(tmp_path.iterdir()) == []
+    found = study.run(workdir=tmp_path, only="decay")
+    (metrics,) = calls
+    assert statuses(tmp_path) == {"done": 4} and len(metrics) == 6
+    for number, place in enumerate(found.launch.places):
+        own = {name: values[number] for name, values in metrics.items()}
+        further = {"test_place": 10.0 + number} | ({"test_some": 0.5} if number != 1 else {})  # what is not finite
+        assert json.loads((place / "result.json").read_text())["metrics"] == own | further
+    assert csv(found).count("test_place") == 4
+    study.load(tmp_path)
+    study.run(workdir=tmp_path, only="decay")
+    assert len(calls) == 1  # what has ended is only read
+
+
 def test_the_first_failure_stops_where_that_is_asked_for(tiny, tmp_path, capsys):
     """One of shape evaluation, which is told in a dry run and stops no others before its turn."""
 
