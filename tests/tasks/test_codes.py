@@ -63,7 +63,8 @@ def test_means_and_spreads_are_told_apart():
 
 def test_classes_that_share_nothing_and_everything():
     label = np.array([0, 0, 1, 1])
-    assert class_shares(np.full((4, 3), 0.1, np.float32), label) == (0.0, 0.0)  # constant codes
+    for size in (4, 1001):  # constant codes, of which no rounding makes differences
+        assert class_shares(np.full((size, 3), 0.1, np.float32), np.arange(size) % 3) == (0.0, 0.0)
     assert class_shares(np.array([[1.0], [1.0], [4.0], [4.0]]), label) == (1.0, 0.0)
     assert class_shares(np.array([[1.0], [3.0], [0.0], [4.0]]), label) == (0.0, 1.0)
 
