@@ -31,6 +31,8 @@ def checked(config: Any, source: Any) -> Any:
             f"data.normalise={config.data.normalise} is not possible with a Bernoulli decoder or binarised pixels: "
             "they need values in [0, 1], as unit and binarised give them"
         )
+    for section in (config.categorical, config.generation, config.gradients):
+        section.as_dict()  # not all presets look at all of them
     last = jaxdl.training.duration(config, source.steps_per_epoch)
     beyond = [point for point in config.gradients.points if not 0 <= point <= last]
     if beyond:

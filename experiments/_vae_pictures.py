@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import jaxdl
 from experiments import _vae_fits as fits
-from experiments._vae_claims import beta_names
+from experiments._vae_claims import beta_names, label
 from jaxdl.study import figures as draw
 from jaxdl.study.runs import Runs
 
@@ -31,12 +31,12 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
     source = fits.checked(config, source)
     networks = {row.variant: network(config, source, row, fit) for row in results.rows if not row.diverged}
     gaussian = {name: each for name, each in networks.items() if not name.startswith("categorical")}
-    families = {"": ("pathwise", "", config.compare.estimators)}
-    families["_categorical"] = ("categorical-gumbel_softmax", "categorical-", config.categorical.estimators)
+    families = {"": ("pathwise", False, config.compare.estimators)}
+    families["_categorical"] = ("categorical-gumbel_softmax", True, config.categorical.estimators)
     found: dict[str, Figure | None] = {}
-    for end, (variant, prefix, names) in families.items():
+    for end, (variant, categorical, names) in families.items():
         name_of = functools.partial(fits.fit_name, config)
-        found[f"learning_curves{end}"] = learning_curves(results, [prefix + name for name in names], name_of)
+        found[f"learning_curves{end}"] = learning_curves(results, [label(name, categorical) for name in names], name_of)
         variance = "log10 of the gradient's total variance, one image"
         found[f"gradient_variance{end}"] = over_training(config, results, variant, names, "log10_variance", variance)
         bias = "|bias|² / |gradient|²"

@@ -45,13 +45,13 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
     """The estimators; the pathwise one at other betas and sizes of the code; autoencoders; categorical codes."""
     compare, beta, latent = config.compare, config.hyper.beta, config.model.latent
     gaussian = {"code": "gaussian", "latent": latent}
-    chosen = {name: gaussian | {"estimator": name} for name in compare.estimators}
+    chosen = {about.label(name): gaussian | {"estimator": name} for name in compare.estimators}
     pathwise = gaussian | {"estimator": "pathwise"}
     betas = {f"beta-{value:g}": pathwise | {"hyper.beta": value} for value in compare.betas if value != beta}
     sizes = {f"latent-{size}": pathwise | {"latent": size} for size in compare.latents if size != latent}
     plain = AUTOENCODERS if compare.autoencoders else {}
     categorical = {"code": "categorical", "latent": config.categorical.units}
-    discrete = {f"categorical-{name}": categorical | {"estimator": name} for name in config.categorical.estimators}
+    discrete = {about.label(name, True): categorical | {"estimator": name} for name in config.categorical.estimators}
     return chosen | betas | sizes | {name: pathwise | changes for name, changes in plain.items()} | discrete
 
 
@@ -222,7 +222,7 @@ study = Study(
     differs=about.differs,
     notes=about.notes,
     select=("validation_loss", "min"),
-    columns=("test_loss", "test_bound", "test_reconstruction", "test_kl"),
+    columns=("test_loss", "test_reconstruction", "test_kl", "test_bound"),
     further={
         "beta and factors of 2-D shapes": "--config=configs/vae_reparameterization.py:shapes",
         "MNIST, 784-200-200-50": "--config=configs/vae_reparameterization.py:mnist",

@@ -213,7 +213,8 @@ def trained(launch: Launch, group: Group, one: Runs) -> Model:
         name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
     ) -> Any:
         fitted = stored(name, task, optimizer, source, runs, extra, **options)
-        last[:] = [task, source, runs.arrays() | (extra or {}), fitted]
+        if "measured" not in options:  # a fit that measures some splits alone looks at networks, and ends no run
+            last[:] = [task, source, runs.arrays() | (extra or {}), fitted]
         return fitted
 
     finished: Iterator[Any] = launch.study.train(group.config, group.source, one, fit)

@@ -229,7 +229,9 @@ def print_table(table: Table, notes: Sequence[str] = ()) -> None:
 
     console = Console(file=sys.stdout, width=100 if not sys.stdout.isatty() else None, markup=False, highlight=False)
     everything = range(len(table.header))
-    narrower = [(), table.spare, (*table.spare, *table.apart)]  # report.md has all columns
+    # report.md has all columns: those that matter less are left out first, then the last ones, as many as it takes.
+    lesser, last = (*table.spare, *table.apart), everything[:1:-1]
+    narrower = [(), table.spare, lesser, *((*lesser, *last[:count]) for count in range(1, len(last)))]
     for left_out in narrower:
         drawing = drawn(table.of([number for number in everything if number not in left_out]))
         if Measurement.get(console, console.options.update(width=1000), drawing).maximum <= 100:

@@ -40,7 +40,7 @@ class Done(NamedTuple):
     metrics: {"split_name": float [R]}
     outcomes: {"test_name": float32 [R, N]}, one value per test example
     diverged: text [R], the fit and step at which the loss was not finite, "" where it always was (see `divergence`)
-    measure: gives further metrics, what takes time on the host; called once all fits are done, never for a plan
+    measure: gives further metrics, what takes time on the host; called when the runs are stored, never for a plan
     """
 
     runs: "Runs"

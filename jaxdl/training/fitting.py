@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, unknown
 from jaxdl.training import checkpoints
 from jaxdl.training.program import SPLITS, Compiled, Program
 from jaxdl.training.settings import Settings
@@ -87,14 +87,16 @@ def fit(
     finished where `settings` forbid training; Interrupted (with
     everything saved) when a signal asked to stop.
     """
-    _check(steps, evaluations, average, patience)
+    _check(steps, evaluations, average, patience, measured)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
     every = max(1, -(-steps // max(1, evaluations)))
     seen = [source.fingerprint, source.normalisation.plain(), source.batch_size, source.order, source.examples]
     seen += [len(source.data[split]["label"]) for split in SPLITS]
-    terms = [steps, every, average, patience, select, *seen, program.measured]
+    terms = [steps, every, average, patience, select, *seen]
+    if len(program.measured) < len(SPLITS):
+        terms.append(program.measured)
     keys = _keys(runs, terms, identity or [""] * total)
     folder = settings.folder / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def plan(
     measured: Sequence[str] = SPLITS,
 ) -> tuple[Plan, Fitted]:
     """What `fit` would do with the same arguments, by shape evaluation alone; the result holds zeros of its shapes."""
-    _check(steps, evaluations, average, patience)
+    _check(steps, evaluations, average, patience, measured)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
@@ -193,12 +195,15 @@ def _write_pace(folder: Path, seconds_per_run_step: float, compiled: Compiled) -
         checkpoints.write_atomically(folder / PACE, json.dumps(values))
 
 
-def _check(steps: int, evaluations: int, average: float, patience: int) -> None:
+def _check(steps: int, evaluations: int, average: float, patience: int, measured: Sequence[str]) -> None:
     if steps < 0 or evaluations < 1 or patience < 0:
         raise UserError(
             f"steps={steps}, evaluations={evaluations}, patience={patience} are not possible: valid are whole numbers, "
             "evaluations from 1, the others from 0"
         )
+    for split in measured:
+        if split not in SPLITS:
+            raise unknown("split to measure", split, SPLITS)
     if not 0 <= average < 1:
         raise UserError(f"average={average} is not possible: valid is 0 (off) to below 1, the decay of the mean")
 

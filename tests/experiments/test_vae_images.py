@@ -288,7 +288,9 @@ def of_hand(shape, kind, decoder, tmp_path, change=lambda params: None, dtype=np
     params["mean"]["kernel"] = np.eye(inputs, dtype=np.float32)
     params["output"]["bias"] = np.array(source.images(images[:1])).reshape(-1)
     change(params)
-    model = SimpleNamespace(widths=(), channels=(), latent=3, unit="tanh", initialisation="glorot_uniform", decoder=decoder)
+    model = SimpleNamespace(
+        widths=(), channels=(), latent=3, unit="tanh", initialisation="glorot_uniform", decoder=decoder
+    )
     group = SimpleNamespace(config=SimpleNamespace(model=model), source=source)
     launched = SimpleNamespace(asked=SimpleNamespace(workdir=tmp_path / "run"))
     return SimpleNamespace(model=lambda variant, seed: Model(params, {}, None, group), launch=launched), source
