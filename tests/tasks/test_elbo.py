@@ -352,3 +352,18 @@ def test_the_bound_is_that_of_a_plain_loop_and_counts_no_sample_too_many(linear,
             weights.append(np.asarray(log_decoded(images, jnp.asarray(code)[None]))[0] + prior - posterior)
     wanted = scipy.special.logsumexp(weights[:samples], axis=0) - np.log(samples)
     np.testing.assert_allclose(bound(linear, samples), wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_a_convolutional_network_is_trained_by_the_same_objective():
+    model = jaxdl.models.ConvVAE((4, 4, 1), (2,), 5, 2)
+    task = jaxdl.tasks.elbo(model, 16)
+    params, state = task.init(run_of(), jax.random.key(0))
+    image = np.random.default_rng(0).random((3, 4, 4, 1)).astype(np.float32)
+    batch = {"image": image, "label": np.zeros(3, np.int32), "position": np.arange(3, dtype=np.uint32)}
+    loss, gradient = jax.value_and_grad(lambda p: task.loss(p, state, batch, run_of(), jax.random.key(1))[0])(params)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+    moved = jax.tree.map(lambda leaf, slope: leaf - 1e-3 * slope, params, gradient)
+    after = task.loss(moved, state, batch, run_of(), jax.random.key(1))[0]
+    squares = sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient))
+    assert float(loss - after) == pytest.approx(1e-3 * squares, rel=0.1)  # to first order
+    assert task.predict(params, state, image, run_of()).shape == (3, 16)
