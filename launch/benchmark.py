@@ -1,10 +1,12 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations] [loading] [streaming]
+    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [loading] [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
 compilations  how often `advance` is compiled for a 3 x 4 sweep of learning rate and weight decay
+vae           one epoch of a 784-200-200-50 variational autoencoder on MNIST in PyTorch, over the same inside `fit`;
+              8 betas one after another, over the 8 spread over the devices
 
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
@@ -93,33 +95,46 @@ def epoch() -> None:
         return time.perf_counter() - started
 
     def inside() -> float:
-        """Seconds between the first and the last step, told by `fit` itself: logging and measuring included."""
-        with tempfile.TemporaryDirectory() as folder:
-            own, moments = settings(folder, jax.devices()[:1]), []
-            own.progress = lambda progress: moments.append((progress.step, time.perf_counter()))
-            training.fit("epoch", task, optimizer, source, runs(1), own, steps=3 * steps, evaluations=3)
-        # The first epoch compiles; the calls of the third and last one are timed.
-        ends = {number: moment for number, moment in moments}
-        return (ends[3 * steps] - ends[steps]) / 2
+        return epoch_in_fit(task, optimizer, source, runs(1), jax.devices()[:1])
 
     ratio("fit / bare scan, one MNIST epoch of 784-256-10, batch 128", inside, bare)
 
 
+def epoch_in_fit(task: Any, optimizer: Callable, source: Any, runs: dict[str, Any], devices: Any) -> float:
+    """Seconds of an epoch of all `runs` together, told by `fit` itself: logging and measuring included."""
+    steps, moments = source.steps_per_epoch, []
+    with tempfile.TemporaryDirectory() as folder:
+        own = settings(folder, devices)
+        own.progress = lambda progress: moments.append((progress.step, time.perf_counter()))
+        training.fit("epoch", task, optimizer, source, runs, own, steps=3 * steps, evaluations=3)
+    # The first epoch compiles; the mean of the second and the third counts.
+    ends = {number: moment for number, moment in moments}
+    return (ends[3 * steps] - ends[steps]) / 2
+
+
 def spread() -> None:
     """8 runs in one program on all devices, against the same 8 one after another on one device."""
+    for name, hidden, batch_size, steps in (("digits", 64, 32, 10000), ("mnist", 256, 128, 1000)):
+        spread_over_devices(f"8 runs, {name}", *problem(name, hidden, batch_size), runs(8), steps)
+
+
+def spread_over_devices(
+    what: str, source: Any, task: Any, optimizer: Callable, runs: dict[str, Any], steps: int
+) -> None:
+    """The ratio of 8 runs one by one on one device to all of them on all devices."""
     import jax
 
-    for name, hidden, batch_size, steps in (("digits", 64, 32, 10000), ("mnist", 256, 128, 1000)):
-        one_by_one = eight_runs(name, hidden, batch_size, steps, jax.devices()[:1], 1)
-        together = eight_runs(name, hidden, batch_size, steps, jax.devices(), 8)
-        ratio(f"8 runs one by one / spread over {len(jax.devices())} devices, {name}", one_by_one, together)
+    one_by_one = eight_runs(source, task, optimizer, runs, steps, jax.devices()[:1], 1)
+    together = eight_runs(source, task, optimizer, runs, steps, jax.devices(), 8)
+    ratio(f"one by one / spread over {len(jax.devices())} devices, {what}", one_by_one, together)
 
 
-def eight_runs(name: str, hidden: int, batch_size: int, steps: int, devices: Any, at_once: int) -> Callable[[], float]:
+def eight_runs(
+    source: Any, task: Any, optimizer: Callable, runs: dict[str, Any], steps: int, devices: Any, at_once: int
+) -> Callable[[], float]:
     """A function that trains 8 runs, `at_once` in a program call, and returns the seconds of the calls."""
     import jax
 
-    source, task, optimizer = problem(name, hidden, batch_size)
     begin = training.make_init("runs", task, optimizer, source)
     step_until = training.make_advance("runs", task, optimizer, source)
     spread = training.devices.Spread(devices, "jit", 1)
@@ -132,7 +147,7 @@ def eight_runs(name: str, hidden: int, batch_size: int, steps: int, devices: Any
     def seconds() -> float:
         total = 0.0
         for first in range(0, 8, at_once):
-            chosen = spread.place(jax.tree.map(lambda leaf, here=slice(first, first + at_once): leaf[here], runs(8)))
+            chosen = spread.place(jax.tree.map(lambda leaf, here=slice(first, first + at_once): leaf[here], runs))
             state = jax.block_until_ready(init((chosen,), train))
             started = time.perf_counter()
             jax.block_until_ready(advance((state, chosen), train))
@@ -161,6 +176,125 @@ def compilations() -> None:
         training.fit("sweep", task, optimizer, source, sweep, settings(folder, jax.devices()), steps=200)
     count = sum("Compiling" in name and "advance" in name for name in names)
     print(f"compilations of advance for a 3 x 4 sweep of learning rate and weight decay: {count}")
+
+
+WIDTHS, LATENT, BATCH = (200, 200), 50, 100
+HYPER = dict(learning_rate=1e-3, weight_decay=0.0, beta=1.0, noise=1.0, masking=0.0, free_bits=0.0, anneal=0.0)
+LAYERS = ("encoder_0", "encoder_1", "mean", "log_variance", "decoder_0", "decoder_1", "output")
+
+
+def vae() -> None:
+    """The VAE of Kingma & Welling 2014 (arXiv 1312.6114) with the layers of Burda et al. 2016 (1509.00519)."""
+    import jax
+
+    source = data.load(described("mnist", train=60000 - 5000, validation=5000), BATCH)
+    task = tasks.elbo(models.VAE(784, WIDTHS, LATENT), 784, binarise="resampled")
+    optimizer = training.optimizer(SimpleNamespace(**vars(RULE) | {"name": "adam"}), 1)
+    one = autoencoders(1)
+
+    def inside() -> float:
+        return epoch_in_fit(task, optimizer, source, one, jax.devices()[:1])
+
+    try:
+        import torch
+    except ImportError:
+        print("VAE against PyTorch: skipped, PyTorch is not here: pip install torch", flush=True)
+    else:
+        torch.set_num_threads(training.devices.cores())
+        check_same_loss(task, source)
+        params, _ = task.init(jax.tree.map(lambda leaf: leaf[0], one), jax.random.key(0))
+        layers = torch_layers(params)
+        images = torch.from_numpy(np.array(source.data["train"]["image"]).reshape(-1, 784)).float() / 255
+        rule = torch.optim.Adam([weights for layer in layers.values() for weights in layer.parameters()], lr=1e-3)
+
+        def in_torch() -> float:
+            started = time.perf_counter()
+            torch_epoch(layers, rule, images)
+            return time.perf_counter() - started
+
+        theirs, ours = ratio("PyTorch / fit, one MNIST epoch of a 784-200-200-50 VAE, batch 100", in_torch, inside)
+        examples = source.steps_per_epoch * BATCH
+        print(f"  {examples / ours:,.0f} examples/s in fit, {examples / theirs:,.0f} in PyTorch", flush=True)
+
+    betas = autoencoders(8, beta=np.geomspace(0.25, 32, 8))
+    spread_over_devices("8 betas of the VAE, 200 steps", source, task, optimizer, betas, 200)
+
+
+def autoencoders(count: int, **changes: Any) -> dict[str, Any]:
+    """`count` runs of the VAE, all with one seed; changes: [count] values of a hyperparameter."""
+    hyper = {name: np.full(count, value, np.float32) for name, value in HYPER.items()}
+    return {
+        "seed": np.zeros(count, np.uint32),
+        "hyper": hyper | {name: np.asarray(values, np.float32) for name, values in changes.items()},
+    }
+
+
+def torch_layers(params: Any) -> dict[str, Any]:
+    """{name: torch.nn.Linear} with the weights of `models.VAE`."""
+    import torch
+
+    layers = {}
+    for name in LAYERS:
+        kernel, bias = (torch.from_numpy(np.array(params[name][part])) for part in ("kernel", "bias"))
+        layers[name] = torch.nn.Linear(*kernel.shape)
+        layers[name].load_state_dict({"weight": kernel.T, "bias": bias})  # [in, out] -> [out, in]
+    return layers
+
+
+def torch_loss(layers: dict[str, Any], image: Any, epsilon: Any) -> Any:
+    """-ELBO, the mean over the batch, of binary images [B, 784] with noise [B, LATENT]."""
+    import torch
+    from torch.nn import functional
+
+    hidden = torch.tanh(layers["encoder_1"](torch.tanh(layers["encoder_0"](image))))
+    mean, log_variance = layers["mean"](hidden), layers["log_variance"](hidden)
+    code = mean + torch.exp(0.5 * log_variance) * epsilon
+    logits = layers["output"](torch.tanh(layers["decoder_1"](torch.tanh(layers["decoder_0"](code)))))
+    reconstruction = functional.binary_cross_entropy_with_logits(logits, image, reduction="sum")
+    kl = 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum()
+    return (reconstruction + kl) / len(image)
+
+
+def torch_epoch(layers: dict[str, Any], rule: Any, images: Any) -> None:
+    """Every image once, in a new order, binarised anew. images: [N, 784] in [0, 1]"""
+    import torch
+
+    order = torch.randperm(len(images))
+    for first in range(0, len(images) - BATCH + 1, BATCH):
+        image = torch.bernoulli(images.index_select(0, order[first : first + BATCH]))
+        rule.zero_grad()
+        torch_loss(layers, image, torch.randn(BATCH, LATENT)).backward()
+        rule.step()
+
+
+def check_same_loss(task: Any, source: Any) -> None:
+    """UserError unless the task and `torch_loss` agree in value and gradient: what differs is not to be compared.
+
+    The images are 0 or 1 already, so that binarising leaves them; the noise is what the task draws.
+    """
+    import jax
+    import torch
+
+    from jaxdl import batch as batches
+    from jaxdl.tasks.elbo import CODE
+
+    run, key = jax.tree.map(lambda leaf: leaf[0], autoencoders(1)), jax.random.key(1)
+    params, state = task.init(run, jax.random.key(0))
+    position = np.arange(BATCH, dtype=np.uint32)
+    image = (np.asarray(source.data["train"]["image"][:BATCH]).reshape(BATCH, 784) >= 128).astype(np.float32)
+    batch = {"image": image, "label": np.zeros(BATCH, np.int32), "position": position}
+    ours, gradient = jax.value_and_grad(lambda params: task.loss(params, state, batch, run, key)[0])(params)
+    epsilon = batches.normal(jax.random.fold_in(key, CODE), position, (1, LATENT))[:, 0]
+    layers = torch_layers(params)
+    theirs = torch_loss(layers, torch.from_numpy(image), torch.from_numpy(np.array(epsilon)))
+    theirs.backward()
+    pairs = [(ours, theirs.detach().numpy())]
+    for name, layer in layers.items():
+        pairs += [(gradient[name]["kernel"].T, layer.weight.grad.numpy()), (gradient[name]["bias"], layer.bias.grad)]
+    for here, there in pairs:
+        here, there = np.asarray(here), np.asarray(there)
+        if not np.abs(here - there).max() <= 1e-5 * np.abs(there).max():
+            raise UserError(f"the VAEs of jaxdl and PyTorch differ: {here.ravel()[:3]} and {there.ravel()[:3]}")
 
 
 FIRST_BATCH = """
@@ -290,15 +424,19 @@ def resnet_step(source: Any) -> tuple[Callable, Any]:
     return step, (variables["params"], rule.init(variables["params"]))
 
 
-def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> None:
-    """Print the ratio of medians over REPEATS alternating calls, after one call of each that compiles."""
+def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tuple[float, float]:
+    """Print the ratio of medians over REPEATS alternating calls, after one call of each that compiles; the medians."""
     slow(), fast()
     pairs = [(slow(), fast()) for _ in range(REPEATS)]
     first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
     print(f"{what}: {first / second:.2f} ({first:.3f} s / {second:.3f} s, medians of {REPEATS})", flush=True)
+    return first, second
 
 
-PARTS = {"epoch": epoch, "runs": spread, "compilations": compilations, "loading": loading, "streaming": streaming}
+PARTS = {
+    "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae, "loading": loading,
+    "streaming": streaming,
+}  # fmt: skip
 
 
 def main() -> None:
