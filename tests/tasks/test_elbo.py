@@ -367,3 +367,15 @@ def test_a_convolutional_network_is_trained_by_the_same_objective():
     squares = sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient))
     assert float(loss - after) == pytest.approx(1e-3 * squares, rel=0.1)  # to first order
     assert task.predict(params, state, image, run_of()).shape == (3, 16)
+
+
+def test_bernoulli_likelihood_and_its_gradient_at_any_logit():
+    logits = np.array([-1e4, -100, -20, -1e-3, 0, 1e-3, 20, 100, 1e4], np.float32)[:, None]
+    exact = scipy.special.expit(logits.astype(np.float64))
+    for pixel in (0.0, 0.3, 1.0):
+        value, gradient = jax.vmap(
+            jax.value_and_grad(lambda logit, pixel=pixel: densities.log_bernoulli(jnp.float32([pixel]), logit))
+        )(logits)
+        wanted = pixel * logits.astype(np.float64) - np.logaddexp(0, logits.astype(np.float64))
+        np.testing.assert_allclose(value, wanted[:, 0], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(gradient, pixel - exact, rtol=1e-5, atol=1e-7)
