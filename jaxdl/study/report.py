@@ -240,6 +240,9 @@ def print_table(table: Table, notes: Sequence[str] = ()) -> None:
     if table.apart and table.apart[0] in left_out:
         ours = [number - 1 for number in table.apart[::2]]
         console.print(drawn(table.of([0, *sorted((*ours, *table.apart))])))
+    cut = sorted(set(left_out) - set(lesser))
+    if cut:
+        console.print(f"for want of room only in report.md: {', '.join(table.header[number] for number in cut)}")
     for line in notes:
         console.print(line)
 

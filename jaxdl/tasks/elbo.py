@@ -51,8 +51,9 @@ def elbo(
     free_bits: nats of each unit's mean KL over the batch that cost nothing (Kingma et al. 2016, arXiv 1606.04934)
     anneal: steps over which beta grows from 0; 0 has all of it from the first step
 
-    Measures per example, with one draw of z: `loss` (the negative ELBO, beta 1), `reconstruction` and `kl` in nats, and
-    `squared_error` of the decoded centre. Predicts the decoded centre: means of pixels, [B, inputs].
+    Measures per example, with one draw of z: `loss` (the negative ELBO, beta 1), `objective` (with the run's own beta),
+    `reconstruction` and `kl` in nats, and `squared_error` of the decoded centre. Predicts the decoded centre: means of
+    pixels, [B, inputs].
     """
     if estimator not in estimators(posterior):
         raise unknown("estimator", estimator, estimators(posterior))
@@ -120,6 +121,7 @@ def elbo(
         kl = posterior.divergence(terms).sum(axis=-1)
         return {
             "loss": reconstruction + kl,
+            "objective": reconstruction + run["hyper"]["beta"] * kl,
             "reconstruction": reconstruction,
             "kl": kl,
             "squared_error": jnp.square(target - predict(params, model_state, target, run)).sum(axis=-1),

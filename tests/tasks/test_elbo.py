@@ -208,6 +208,7 @@ def test_evaluation_gives_the_terms_apart_and_their_sum():
     batch, run = batch_of(400), run_of(beta=10.0)
     values = task.evaluate(params, state, batch, run, jax.random.key(0))
     np.testing.assert_allclose(values["loss"], values["reconstruction"] + values["kl"], rtol=1e-6)
+    np.testing.assert_allclose(values["objective"], values["reconstruction"] + 10 * values["kl"], rtol=1e-6)
     draws = [task.evaluate(params, state, batch, run, jax.random.key(seed))["loss"].mean() for seed in range(60)]
     exact = exact_loss(params, batch["image"])  # with beta 1, whatever it was trained with
     assert abs(np.mean(draws) - exact) < 5 * np.std(draws) / np.sqrt(len(draws))
