@@ -151,16 +151,11 @@ def differs(config: Any) -> list[str]:
     data, model, rule = config.data, config.model, config.optimizer
     widths, time = "-".join(map(str, (*model.widths, model.latent))), time_of(config)
     paper = (rule.name, rule.schedule, config.batch_size, time) == ("adam", "step", 20, "3280 epochs")
+    binarised = {"none": "used as they are", "fixed": "binarised once"}.get(model.binarise, "")
     checks = [
         (data.name != "mnist", f"The data are {data.name} instead of MNIST."),
         (widths != "200-200-50", f"The encoder is {widths} instead of 200-200-50."),
-        (
-            model.binarise != "resampled",
-            f"Pixels are {dict(none='used as they are', fixed='binarised once')[model.binarise]} instead of drawn anew "
-            "at every use."
-            if model.binarise != "resampled"
-            else "",
-        ),
+        (model.binarise != "resampled", f"Pixels are {binarised} instead of drawn anew at every use."),
         (
             not paper,
             f"Trained for {time} on batches of {config.batch_size} instead of 3,280 epochs on batches of 20 with eight "
