@@ -65,7 +65,8 @@ class Display:
             self.done |= {each: self.costs[each] for each in ended}
             self.current = fit
         before = self.done.get(fit, 0.0)
-        after = self.done[fit] = cost * progress.work / max(progress.total, 1)
+        part = progress.work / progress.total if progress.total else progress.measured / progress.runs
+        after = self.done[fit] = cost * part
         if not fresh and after > before:
             if fit not in self.compiling:
                 self.compiling[fit] = now - self.seen
@@ -86,6 +87,7 @@ class Display:
         elif fresh or time.monotonic() - self.line_at > LINE_SECONDS:
             self.line_at = time.monotonic()
             where = f"step {progress.step:,} of {progress.steps:,}"
+            where += f", {progress.measured} measured" if progress.measured else ""
             self.say(f"[{share:4.0%}] {progress.name}: {runs}, {where}, {facts + ', ' if facts else ''}{clock}")
 
     def _left(self) -> float | None:

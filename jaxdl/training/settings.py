@@ -14,7 +14,10 @@ from jaxdl.training import stopping
 
 
 class Progress(NamedTuple):
-    """How far a fit is: told after every program call. `work` and `total` count run-steps of the whole fit."""
+    """How far a fit is: told after every program call. `work` and `total` count run-steps of the whole fit.
+
+    measured: runs that were measured at their end, of those that are trained together
+    """
 
     name: str
     runs: int
@@ -24,6 +27,7 @@ class Progress(NamedTuple):
     total: int
     loss: float
     examples_per_second: float
+    measured: int = 0
 
 
 @dataclasses.dataclass

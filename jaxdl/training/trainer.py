@@ -89,7 +89,7 @@ class Trainer:
                     if until % self.every == 0 or until == self.steps:
                         best = self._log(until, state, best, run, own, shared)
                     self._report(before, active.sum() * (until - step) * program.source.batch_size / seconds)
-            self._finish(state, best, run, own, shared)
+            self._finish(state, best, run, own, shared, before)
 
     def _own(self, run: Any, data: Any) -> Any:
         """The splits that are each run's own [R, ...], on the devices; None where there are none."""
@@ -216,7 +216,7 @@ class Trainer:
             result |= {f"{split}_{metric}": np.array([float(one[metric]) for one in each]) for metric in each[0]}
         return result
 
-    def _report(self, before: int, examples_per_second: float) -> None:
+    def _report(self, before: int, examples_per_second: float, measured: int = 0) -> None:
         finite = self.loss[np.isfinite(self.loss)]
         self.settings.progress(
             Progress(
@@ -228,10 +228,11 @@ class Trainer:
                 total=len(self.program.runs["seed"]) * self.steps,
                 loss=float(finite.mean()) if finite.size else float("nan"),
                 examples_per_second=examples_per_second,
+                measured=measured,
             )
         )
 
-    def _finish(self, state: State, best: Any, run: Any, own: Any, shared: Any) -> None:
+    def _finish(self, state: State, best: Any, run: Any, own: Any, shared: Any, before: int) -> None:
         """Measure every split and store the end. A few runs in a call, so that a signal need not wait for all."""
         devices = len(self.spread.devices) if self.spread.strategy == "jit" else 1
         place = np.arange(len(self.rows)) % (len(self.rows) // devices)  # of each run on its device
@@ -247,6 +248,8 @@ class Trainer:
             here = chosen[: len(self.chunk), None]  # selected, not added: -0.0 + 0.0 is 0.0
             measured = jax.tree.map(lambda new, old, here=here: np.where(here, new, old), part, measured or part)
             first, pace = first + size, self.settings.call_seconds / (time.monotonic() - started)
+            if not self.steps:  # measuring is all there is to tell
+                self._report(before, 0.0, int((place[: len(self.chunk)] < first).sum()))
             size = max(size, int(min(2.0, pace) * size))
         metrics = {name: values.tolist() for name, values in self._summaries(measured).items()}
         outcomes = {"outcomes": {f"test_{name}": values for name, values in measured.get("test", {}).items()}}
