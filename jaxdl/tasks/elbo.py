@@ -155,7 +155,8 @@ def bound(
             likelihood = decoded(image[None, :, :], model.apply({"params": params}, code, method="decode"), run)
             return likelihood + posterior.log_prior(code) - posterior.log_density(code, terms)
 
-        return {"bound": log_likelihood(log_weights, image.shape[0], key, samples)}
+        # A stream of its own: the chunks' numbers would else meet the stream of the pixels.
+        return {"bound": log_likelihood(log_weights, image.shape[0], jax.random.fold_in(key, CODE), samples)}
 
     return evaluate
 

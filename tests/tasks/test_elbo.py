@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from flax import linen as nn
 
 import jaxdl
 from jaxdl.errors import UserError
@@ -353,6 +354,26 @@ def test_the_bound_is_that_of_a_plain_loop_and_counts_no_sample_too_many(linear,
             weights.append(np.asarray(log_decoded(images, jnp.asarray(code)[None]))[0] + prior - posterior)
     wanted = scipy.special.logsumexp(weights[:samples], axis=0) - np.log(samples)
     np.testing.assert_allclose(bound(linear, samples), wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_no_sample_of_the_bound_is_drawn_with_the_numbers_that_binarise_the_image():
+    inputs, image = 64, batch_of(2) | {"image": np.full((2, 64), 0.5, np.float32)}
+
+    def draw(terms, run, key, position, count):  # as the pixels are drawn: from their key it gives the pixels
+        bits = jaxdl.batch.uniform_bits(key, position, (inputs,)) < 32768
+        return jnp.broadcast_to(bits.astype(jnp.float32)[None], (count, *bits.shape))
+
+    class Copy(nn.Module):
+        def encode(self, image):
+            return (image,)
+
+        def decode(self, code):
+            return 100 * (2 * code - 1)  # logits
+
+    zero = GAUSSIAN._replace(draw=draw, log_prior=lambda code: 0.0, log_density=lambda code, terms: 0.0)
+    measure = jaxdl.tasks.bound(Copy(), inputs, "bernoulli", "resampled", 200, zero)
+    found = measure({}, {}, image, run_of(), jax.random.key(0))["bound"]
+    assert (np.asarray(found) < -500).all()  # about -100 for each of the 32 pixels that two draws differ in
 
 
 def test_a_convolutional_network_is_trained_by_the_same_objective():
