@@ -147,13 +147,14 @@ def gradients(config: Any, source: Any, group: Any, end: Any, fit: Callable) -> 
     """
     settings, points = program(group.rows[0]), config.gradients
     code, latent, _ = settings
+    reference = about.FOLLOWED[group.rows[0].variant]
     names = config.categorical.estimators if code == "categorical" else config.compare.estimators
-    losses = {name: objective(config, source, (code, latent, name), "none").loss for name in names}
+    losses = {name: objective(config, source, (code, latent, name), "none").loss for name in (*names, reference)}
     task = objective(config, source, settings)
     last = jaxdl.training.duration(config, source.steps_per_epoch)
     early = [end if point == last else trained(config, source, group, fit, until=point) for point in points.points]
     evaluate = jaxdl.tasks.gradient_moments(
-        losses, blocks(early[0].params), about.FOLLOWED[group.rows[0].variant], points.samples, points.reference
+        losses, blocks(early[0].params), reference, points.samples, points.reference
     )
     start = task._replace(init=lambda run, key: (run["trained"], run["state"]), evaluate=evaluate)
     # All points of all runs are one program: [points R].

@@ -54,6 +54,12 @@ def test_a_gaussian_decoder_takes_any_values(tmp_path):
     assert [plan.name for _, plan in launch.plans][:2] == ["classifier", "pathwise"]
 
 
+def test_bias_is_measured_where_its_reference_trains_no_variant(tmp_path):
+    values = values_of(categorical__estimators=("gumbel_softmax",), generation__samples=0)
+    launch = check(prepare(study, Asked(values, tmp_path, "categorical-*", (), ""), Requests()))
+    assert "categorical_gumbel_softmax_gradients" in [plan.name for _, plan in launch.plans]
+
+
 def test_the_published_likelihood_stands_beside_nothing_but_its_own_setting():
     def published(**changes):
         return _vae_claims.published(Config(values_of("mnist", **changes)))
