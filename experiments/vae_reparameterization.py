@@ -58,8 +58,9 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for each program; then what is measured of where it ended, and for some runs on the way there."""
     source = checked(config, source)
-    judge = classifier(config, source, runs, fit) if config.generation.samples else None
     programs = [program(row) for row in runs.rows]
+    drawn = np.array([draws_pictures(config, settings) for settings in programs])
+    judge = classifier(config, source, runs.where(drawn), fit) if drawn.any() else None
     for settings in dict.fromkeys(programs):
         group = runs.where(np.array([each == settings for each in programs]))
         fitted = trained(config, source, group, fit)
@@ -67,7 +68,7 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
         metrics = fitted.metrics | {"test_squared_error_gap": gap.mean(axis=1, dtype=np.float64)}
         outcomes = fitted.outcomes | {"test_squared_error_gap": gap}  # test minus training, example by example
         measured = [importance_bound(config, source, group, fitted.params, fit)]
-        if judge and settings[0] == "gaussian" and settings[2] == "pathwise":
+        if draws_pictures(config, settings):
             measured.append(generators(config, source, group, fitted.params, judge, fit))
         for values, each in measured:
             metrics, outcomes = metrics | values, outcomes | each
@@ -83,6 +84,11 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
                 values, each = values | further[0], each | further[1]
             lost = divergence(fit_name(config, settings), fitted.diverged)[chosen]
             yield Done(some, values, each, lost, lambda some=some, params=params: units(config, source, some, params))
+
+
+def draws_pictures(config: Any, settings: tuple[str, int, str]) -> bool:
+    """Whether a program's models are measured as generators."""
+    return config.generation.samples > 0 and settings[0] == "gaussian" and settings[2] == "pathwise"
 
 
 def importance_bound(config: Any, source: Any, group: Any, params: Any, fit: Callable) -> tuple[dict, dict]:
