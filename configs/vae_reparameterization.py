@@ -11,7 +11,8 @@ shapes    shapes    betas on 2-D shapes with known factors
 mnist     MNIST     784-200-200-50, pixels drawn anew at every use; --config.model.binarise=fixed draws them once
 paper     MNIST     the same with the schedule of Burda et al. 2016: 3,280 epochs
 
---config.model.channels=16,32 puts convolutions in place of the dense layers but the last.
+--config.model.channels=16,32 puts convolutions in place of the dense layers but the last, where codes are
+Gaussian.
 """
 
 from ml_collections import ConfigDict

@@ -43,7 +43,10 @@ def checked(config: Any, source: Any) -> Any:
 
 
 def network(config: Any, source: Any, settings: tuple[str, int, str]) -> Any:
-    """inputs-widths-latent-widths-inputs; with model.channels, convolutions in place of all but the last width."""
+    """inputs-widths-latent-widths-inputs; with model.channels, convolutions in place of all but the last width.
+
+    Networks of categorical codes are dense, whatever model.channels says.
+    """
     model, (code, latent, _) = config.model, settings
     rest = (model.unit, model.initialisation)
     if code == "categorical":
@@ -102,10 +105,11 @@ def measure(
     config: Any, source: Any, group: Any, name: str, task: Any, extra: dict[str, Any], fit: Callable, images: int = 0
 ) -> tuple[dict, dict]:
     """A fit of no steps, which only measures (the first `images` of) the test split: metrics [R], outcomes [R, N]."""
-    test = {key: rows[: images or len(rows)] for key, rows in source.data["test"].items()}
-    tested = source._replace(data=source.data | {"test": test})
+    if images:  # else as it is: a streamed split is read into memory where it is cut
+        test = {key: rows[:images] for key, rows in source.data["test"].items()}
+        source = source._replace(data=source.data | {"test": test})
     optimizer = jaxdl.training.optimizer(config.optimizer, 1)
-    found = fit(name, task, optimizer, tested, unlogged(group), extra, steps=0, measured=("test",))
+    found = fit(name, task, optimizer, source, unlogged(group), extra, steps=0, measured=("test",))
     return found.metrics, found.outcomes
 
 
