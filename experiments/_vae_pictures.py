@@ -37,9 +37,9 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
     for end, (variant, categorical, names) in families.items():
         name_of = functools.partial(fits.fit_name, config)
         found[f"learning_curves{end}"] = learning_curves(results, [label(name, categorical) for name in names], name_of)
-        variance = "log10 of the gradient's total variance, one image"
+        variance = "log10 of the encoder's gradient's variance, one image"
         found[f"gradient_variance{end}"] = over_training(config, results, variant, names, "log10_variance", variance)
-        bias = "|bias|² / |gradient|²"
+        bias = "|bias|² / |gradient|² of the encoder"
         found[f"gradient_bias{end}"] = over_training(config, results, variant, names, "bias", bias)
     found |= {
         "reconstructions": reconstructions(source, networks),
@@ -51,7 +51,7 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         found |= {"latent_plane": latent_plane(source, gaussian[two], two), "latent_grid": latent_grid(gaussian[two])}
     if "pathwise" in gaussian:
         found["interpolations"] = interpolations(source, gaussian)
-        found["traversals"] = traversals(source, results, gaussian["pathwise"])
+        found["traversals"] = traversals(source, gaussian["pathwise"])
     found["kl_per_unit"] = kl_per_unit(config, results)
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -160,7 +160,7 @@ def spherical(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarr
     return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
 
 
-def traversals(source: Any, results: Any, network: Network, most: int = 16) -> Figure:
+def traversals(source: Any, network: Network, most: int = 16) -> Figure:
     """The code of the first test image, with one unit after the other moved from -3 to 3."""
     (code,) = network.encode(fits.flat(source, "test", 1))
     moved = np.linspace(-3, 3, COUNT)
