@@ -68,7 +68,7 @@ def encode(finished: Any, variant: str, seed: int, value: str, out: str) -> None
     mean, log_variance: float32 [N, Z], of q(z|x); file: text [N], the names relative to the folder
 
     Of each picture the model sees the central square in the data's size, channels and steps of grey, normalised as in
-    training. Where training draws binary pixels anew (model.binarise), it sees their probabilities.
+    training. Where training draws binary pixels (model.binarise), it sees their probabilities.
 
     value: the folder; out: the file, "" for WORKDIR/encoded/VARIANT-seed=K.npz. The rest: see `jaxdl.study.Action`
     """

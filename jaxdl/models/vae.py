@@ -68,8 +68,8 @@ class CategoricalVAE(nn.Module):
     def setup(self) -> None:
         if self.latent < 1 or self.classes < 2:
             raise UserError(
-                f"model.latent={self.latent}, model.classes={self.classes} are not possible: a categorical code has at "
-                "least 1 unit of 2 classes"
+                f"{self.latent} units of {self.classes} classes are not possible: a categorical code has at least 1 "
+                "unit of 2 classes"
             )
         kernel_init = initialiser(self.initialisation)
         self.encoder = _layers(self.widths, kernel_init)

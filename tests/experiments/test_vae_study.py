@@ -32,7 +32,7 @@ def values_of(preset="smoke", **changes):
         (dict(model__binarise="resample"), "did you mean 'resampled'?"),
         (dict(model__decoder="bernouli"), "did you mean 'bernoulli'?"),
         (dict(steps=50), "gradients.points=(0, 60): valid are 0 to 50"),
-        (dict(categorical__units=0), "model.latent=0, model.classes=2 are not possible"),
+        (dict(categorical__units=0), "0 units of 2 classes are not possible"),
         (dict(compare__estimators=("pathwize",)), "did you mean 'pathwise'?"),
         (dict(bound__samples=0), "bound.samples=0 is not possible"),
         (dict(gradients__samples=1), "samples=1 is not possible"),
@@ -72,6 +72,8 @@ def test_the_published_likelihood_stands_beside_nothing_but_its_own_setting():
 
 def test_what_differs_from_the_paper_is_empty_for_its_own_recipe():
     assert _vae_claims.differs(Config(values_of("paper"))) == []
+    said = " ".join(_vae_claims.differs(Config(values_of("mnist", model__channels=(16, 32)))))
+    assert "The encoder is convolutions of 16-32 channels and 200-50 instead of 200-200-50." in said
     said = " ".join(_vae_claims.differs(Config(values_of("mnist", model__binarise="fixed"))))
     assert "binarised once" in said and "100 epochs on batches of 100" in said and "MNIST" not in said
 
