@@ -57,11 +57,10 @@ def generation(
         mean, log_variance = encode(run["trained"], images)  # [N, Z] each
         centred = mean - mean.mean(axis=0, keepdims=True)
         covariance = jnp.einsum("nz,ny->zy", centred, centred) / mean.shape[0]  # [Z, Z]
-        noise = jnp.square(run["hyper"]["noise"]) * jnp.exp(log_variance).mean(
-            axis=0
-        )  # an autoencoder's codes have none
-        jitter = 1e-6 * jnp.trace(covariance) / mean.shape[-1] + 1e-12
-        factor = jnp.linalg.cholesky(covariance + jnp.diag(noise + jitter))
+        noise = jnp.square(run["hyper"]["noise"]) * jnp.exp(log_variance).mean(axis=0)  # an autoencoder's has none
+        # F with F F' = covariance + noise. An autoencoder's may be singular, for which Cholesky's is not a number.
+        values, vectors = jnp.linalg.eigh(covariance + jnp.diag(noise))
+        factor = vectors * jnp.sqrt(jnp.maximum(values, jnp.float32(0)))[None, :]
         return run["trained"], {"codes": mean, "mean": mean.mean(axis=0), "factor": factor}
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:

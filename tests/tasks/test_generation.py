@@ -123,6 +123,18 @@ def test_a_disturbance_is_so_many_standard_deviations_of_the_codes(seen, noise):
     np.testing.assert_allclose(moved[0.25], moved[2.0], atol=1e-4)  # the same noise
 
 
+def test_codes_that_fill_a_plane_alone_have_draws_in_that_plane():
+    """More units than training images or inputs, without noise: a singular covariance."""
+    params, batch = parameters(100), batch_of(5)
+    task = task_of(100, "gaussian", lambda run, image: jax.nn.softmax(image), samples=10)
+    _, state = task.init(run_of(params, 0.0), jax.random.key(0))
+    _, covariance = gaussian_of_codes(params, 0.0)
+    factor = np.asarray(state["factor"], np.float64)
+    np.testing.assert_allclose(factor @ factor.T, covariance, atol=1e-5 * np.abs(covariance).max())
+    found = measured(task, run_of(params, 0.0), batch, jax.random.key(1))
+    assert all(np.isfinite(values).all() for values in found.values())
+
+
 def test_the_draws_have_nothing_to_do_with_each_other(seen):
     pictures, _, batch, params = seen()
     mean, covariance = gaussian_of_codes(params, 1.0)
