@@ -1,4 +1,4 @@
-"""The evidence lower bound of a variational autoencoder, and three ways to take its gradient.
+"""The evidence lower bound of a variational autoencoder, and ways to take its gradient.
 
 Kingma & Welling 2014, arXiv 1312.6114; beta: Higgins et al. 2017 (ICLR); the score function: Williams 1992, Machine
 Learning 8; its leave-one-out baseline: Mnih & Rezende 2016, arXiv 1602.06725.
@@ -16,7 +16,7 @@ from jaxdl import batch as batches
 from jaxdl.errors import UserError, unknown
 from jaxdl.tasks.corruption import corrupt
 from jaxdl.tasks.densities import log_bernoulli, log_normal
-from jaxdl.tasks.importance import log_likelihood
+from jaxdl.tasks.importance import check_samples, log_likelihood
 from jaxdl.tasks.posteriors import GAUSSIAN, Posterior, estimators
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
@@ -141,8 +141,7 @@ def bound(
 
     Burda et al. 2016, arXiv 1509.00519, equation 8: the weights are p(x|z) p(z) / q(z|x) with z from q(z|x).
     """
-    if samples < 1:
-        raise UserError(f"bound.samples={samples} is not possible: at least 1 is needed")
+    check_samples("bound.samples", samples)
     pixels, decoded = _pixels(binarise, inputs), decoded_log_likelihood(decoder)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:

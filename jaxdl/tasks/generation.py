@@ -9,9 +9,8 @@ from flax import linen as nn
 from jax import Array
 
 from jaxdl import batch as batches
-from jaxdl.errors import UserError
 from jaxdl.tasks.elbo import decoded_log_likelihood, pixel_means
-from jaxdl.tasks.importance import log_likelihood
+from jaxdl.tasks.importance import check_samples, log_likelihood
 from jaxdl.tasks.posteriors import GAUSSIAN
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
@@ -46,8 +45,7 @@ def generation(
     model: as for `elbo`, with Gaussian codes; images: float32 [N, inputs], of the training split
     classifier: run, image [B, inputs] -> probabilities [B, classes]
     """
-    if samples < 1:
-        raise UserError(f"generation.samples={samples} is not possible: at least 1 is needed")
+    check_samples("generation.samples", samples)
     log_decoded = decoded_log_likelihood(decoder)
 
     def encode(params: Any, image: Array) -> tuple[Array, Array]:

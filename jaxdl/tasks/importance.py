@@ -6,6 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxdl.errors import UserError
+
+MOST = 1_000_000  # samples: 200 times as many as papers take; int32 counts them
+
 
 def log_likelihood(
     log_weights: Callable[[Array, int], Array], size: int, key: Array, samples: int, chunk: int = 50
@@ -27,3 +31,9 @@ def log_likelihood(
 
     total, _ = jax.lax.scan(add, jnp.full(size, -jnp.inf), jnp.arange(-(-samples // chunk)))
     return total - jnp.log(jnp.float32(samples))
+
+
+def check_samples(name: str, samples: int) -> None:
+    """UserError for a number of samples, of the setting `name`, that `log_likelihood` can't take."""
+    if not 1 <= samples <= MOST:
+        raise UserError(f"{name}={samples} is not possible: valid is 1 to {MOST}")

@@ -262,8 +262,8 @@ def test_it_measures_what_was_trained_and_trains_nothing(softmax):
     np.testing.assert_allclose(task.predict(start, state, batch["image"], run), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("changes", "part"), [(dict(samples=0), "samples=0"), (dict(samples=-1), "samples=-1")])
-def test_no_samples_are_refused(changes, part):
-    with pytest.raises(UserError, match=rf"generation\.{part} is not possible: at least 1") as caught:
+@pytest.mark.parametrize(("changes", "part"), [(dict(samples=0), "samples=0"), (dict(samples=10**7), "samples=10{7}")])
+def test_no_samples_and_too_many_are_refused(changes, part):
+    with pytest.raises(UserError, match=rf"generation\.{part} is not possible: valid is 1 to 1000000$") as caught:
         task_of(2, "gaussian", lambda run, image: image, **changes)
     assert "\n" not in str(caught.value)
