@@ -6,7 +6,7 @@ Command   python -m experiments.vae_reparameterization --config=configs/vae_repa
 
 PRESET    data      what
 default   digits    64-100-100-8, everything
-smoke     digits    seconds: does everything run?
+smoke     digits    does everything run? A minute or two, most of it compilation
 shapes    shapes    betas on 2-D shapes with known factors
 mnist     MNIST     784-200-200-50, pixels drawn anew at every use; --config.model.binarise=fixed draws them once
 paper     MNIST     the same with the schedule of Burda et al. 2016: 3,280 epochs

@@ -171,11 +171,11 @@ def differs(config: Any) -> list[str]:
 
 def notes(config: Any, results: Any) -> list[str]:
     """What a reader of the table must know; collapsed posteriors by name."""
-    lines = []
-    if "score_leave_one_out" in (*config.compare.estimators, *config.categorical.estimators):
+    lines = [f"Nats an image. Test bound: log p(x), from {config.bound.samples:,} importance samples an image."]
+    if any(row.variant.endswith("leave_one_out") for row in results.rows):
         lines.append(
-            f"score_leave_one_out takes {config.compare.leave_one_out} draws of the code a step, the others 1; its "
-            "variance is that of their mean."
+            f"leave_one_out takes {config.compare.leave_one_out} draws of the code a step, the others 1; its variance "
+            "is that of their mean."
         )
     if any(row.variant in ("autoencoder", "denoising") for row in results.rows):
         lines.append(

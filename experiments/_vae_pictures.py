@@ -41,6 +41,8 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         found[f"gradient_variance{end}"] = over_training(config, results, variant, names, "log10_variance", variance)
         bias = "|bias|² / |gradient|² of the encoder"
         found[f"gradient_bias{end}"] = over_training(config, results, variant, names, "bias", bias)
+        for axes in found[f"gradient_bias{end}"].axes if found[f"gradient_bias{end}"] else []:
+            axes.set_yscale("symlog", linthresh=0.1)  # the score function's estimate is lost in its noise
     found |= {
         "reconstructions": reconstructions(source, networks),
         "samples": samples(results, gaussian),

@@ -26,6 +26,7 @@ def values_of(preset="smoke", **changes):
     ("changes", "said"),
     [
         (dict(model__latent=0), "model.latent=0 is not possible"),
+        (dict(hyper__noise=0.5), "hyper.noise=0.5 is not possible: valid is 1, or 0 for no noise"),
         (dict(hyper__beta=-1.0), "hyper.beta=-1.0 is not possible: valid is 0 or more"),
         (dict(data__normalise="channel"), "data.normalise=channel is not possible with a Bernoulli decoder"),
         (dict(data__normalise="channel", model__decoder="gaussian", model__binarise="resampled"), "binarised pixels"),
