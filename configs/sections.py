@@ -23,3 +23,13 @@ def runtime():
         strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
         device_gigabytes=2.0, workers=0,
     )  # fmt: skip
+
+
+def augmentation():
+    """Off, all of it. See jaxdl/data/augmentation.py for what each does, in which order and in which units."""
+    return dict(
+        resized_crop=False, resized_crop_area=(0.08, 1.0), resized_crop_aspect=(0.75, 4 / 3), crop_padding=0,
+        rotation=0.0, scale_jitter=0.0, translation=0.0, horizontal_flip=0.0, vertical_flip=0.0,
+        brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grey=0.0, pca_colour=0.0, cutout=0,
+        outside="fill", fill=(0.0,),
+    )  # fmt: skip

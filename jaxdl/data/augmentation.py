@@ -1,0 +1,208 @@
+"""Augmentation: each time a network sees an image it sees another version of it.
+
+    change = augment(config.augmentation, eigen)
+    image = change(image, position, key)  # float32 [B, H, W, C] in [0, 1], uint32 [B], a key -> float32 [B, H, W, C]
+
+What happens to an example depends on (key, its position in the whole batch) alone. With the key of (seed, fit,
+stream, step), as `training.step.key` derives it, and with an order of examples that is a function of (seed, step),
+each (run, epoch, example) has its own draws, which neither the number of devices, nor other runs, nor an interruption
+changes. Every transformation draws from its own key, so that switching one on leaves the draws of the others as they
+were.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdl.data import colour, geometry
+from jaxdl.errors import UserError, unknown
+
+Drawn = dict[str, Any]  # {transformation: its parameters}
+
+OUTSIDE = ("fill", "edge")
+NAMES = (
+    "resized_crop", "crop_padding", "rotation", "scale_jitter", "translation", "horizontal_flip", "vertical_flip",
+    "brightness", "contrast", "saturation", "hue", "grey", "pca_colour", "cutout",
+)  # in the order in which they are applied  # fmt: skip
+_SHARES = ("horizontal_flip", "vertical_flip", "grey")
+_COLOURS = ("saturation", "hue", "grey", "pca_colour")  # these need red, green and blue
+_TRIES = 10  # torchvision's number
+
+
+def augment(settings: Any, eigen: colour.Eigen | None = None) -> Callable[[Array, Array, Array], Array]:
+    """image [B, H, W, C], position uint32 [B], key -> image [B, H, W, C], float32 in [0, 1].
+
+    settings: attributes, here in the order in which they are applied; 0 or False is off, and then costs nothing
+        resized_crop      a box of random place, area and shape, enlarged to the whole image:
+        resized_crop_area, resized_crop_aspect    uniform share of the area; log-uniform width / height
+        crop_padding      pixels around the image before a crop of the image's size: moves by whole pixels
+        rotation          degrees: uniform in +-rotation
+        scale_jitter      enlarged by a factor uniform in 1 +- scale_jitter
+        translation       pixels: uniform in +-translation, down and right, also by parts of a pixel
+        horizontal_flip, vertical_flip            probabilities
+        brightness, contrast, saturation          factors: uniform in [max(0, 1 - x), 1 + x]
+        hue               turn of the colour circle: uniform in +-hue, 0.5 at most
+        grey              probability
+        pca_colour        standard deviation of the components along the training colours' axes; 0.1 in the paper
+        cutout            pixels: the side of a square about a random pixel
+        outside           "fill" or "edge": what crop_padding, rotation, scale_jitter and translation bring in
+        fill              that colour, and the one of cutout: one value, or one a channel
+
+    eigen: of `colour.principal_components` on the training split, for pca_colour. key: of nothing else but this.
+    Rotation, scale and translation are one resampling. UserError for what is out of range: here, or when the
+    result is traced for images that it does not fit (see `check_shape`).
+    """
+    check(settings)
+    if settings.pca_colour and eigen is None:
+        raise UserError("augmentation.pca_colour needs the principal components of the training colours")
+
+    def change(image: Array, position: Array, key: Array) -> Array:
+        shape = image.shape[1:]
+        check_shape(settings, shape)
+        return jax.vmap(lambda one, place: apply(settings, one, draw(settings, shape, place, key), eigen))(
+            image, position
+        )
+
+    return change
+
+
+def draw(settings: Any, shape: tuple[int, int, int], position: Array, key: Array) -> Drawn:
+    """What happens to the example at a position: the parameters of each transformation that is on."""
+    height, width, _ = shape
+    draws = {
+        "resized_crop": lambda key: box(key, height, width, settings.resized_crop_area, settings.resized_crop_aspect),
+        "crop_padding": lambda key: jax.random.randint(key, (2,), -settings.crop_padding, settings.crop_padding + 1),
+        "rotation": lambda key: uniform(key, settings.rotation),
+        "scale_jitter": lambda key: factor(key, settings.scale_jitter),
+        "translation": lambda key: uniform(key, settings.translation, (2,)),
+        "horizontal_flip": lambda key: jax.random.bernoulli(key, settings.horizontal_flip),
+        "vertical_flip": lambda key: jax.random.bernoulli(key, settings.vertical_flip),
+        "brightness": lambda key: factor(key, settings.brightness),
+        "contrast": lambda key: factor(key, settings.contrast),
+        "saturation": lambda key: factor(key, settings.saturation),
+        "hue": lambda key: uniform(key, settings.hue),
+        "grey": lambda key: jax.random.bernoulli(key, settings.grey),
+        "pca_colour": lambda key: settings.pca_colour * jax.random.normal(key, (3,)),
+        "cutout": lambda key: jax.random.randint(key, (2,), 0, jnp.array([height, width])),
+    }
+
+    def own(name: str) -> Array:  # by name, so that a new transformation changes no draw of the others
+        return jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(zlib.crc32(name.encode()))), position)
+
+    return {name: function(own(name)) for name, function in draws.items() if getattr(settings, name)}
+
+
+def apply(settings: Any, image: Array, drawn: Drawn, eigen: colour.Eigen | None = None) -> Array:
+    """One image [H, W, C] under the parameters that `draw` drew for it."""
+    fill = jnp.broadcast_to(jnp.array(settings.fill, jnp.float32), image.shape[-1:])
+    outside = fill if settings.outside == "fill" else None
+    if "resized_crop" in drawn:
+        image = geometry.resized_crop(image, *drawn["resized_crop"])
+    if "crop_padding" in drawn:
+        image = geometry.crop(image, *drawn["crop_padding"], outside)
+    if drawn.keys() & {"rotation", "scale_jitter", "translation"}:
+        degrees, scale = drawn.get("rotation", 0.0), drawn.get("scale_jitter", 1.0)
+        image = geometry.affine(image, degrees, scale, *drawn.get("translation", (0.0, 0.0)), outside)
+    steps = {
+        "horizontal_flip": geometry.flip_horizontally,
+        "vertical_flip": geometry.flip_vertically,
+        "brightness": colour.brightness,
+        "contrast": colour.contrast,
+        "saturation": colour.saturation,
+        "hue": colour.hue,
+        "grey": colour.grey,
+    }
+    for name, step in steps.items():
+        if name in drawn:
+            image = step(image, drawn[name])
+    if "pca_colour" in drawn:
+        image = colour.pca_colour(image, drawn["pca_colour"], eigen)
+    if "cutout" in drawn:
+        image = geometry.cutout(image, *drawn["cutout"], settings.cutout, fill)
+    return image
+
+
+def uniform(key: Array, limit: Array, shape: tuple[int, ...] = ()) -> Array:
+    """Uniform in [-limit, limit)."""
+    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
+
+def factor(key: Array, strength: Array) -> Array:
+    """Uniform in [max(0, 1 - strength), 1 + strength)."""
+    return jax.random.uniform(key, minval=jnp.maximum(1.0 - strength, 0.0), maxval=1.0 + strength)
+
+
+def box(key: Array, height: int, width: int, area: Any, aspect: Any) -> tuple[Array, Array, Array, Array]:
+    """(top, left, height, width), int32, of a box in an image of height x width; torchvision's RandomResizedCrop.
+
+    The share of the area is uniform between the two of `area`, width / height log-uniform between the two of
+    `aspect`, and the place uniform. The first of 10 boxes that the image holds; when it holds none, the largest
+    box of an allowed aspect, in the middle.
+    """
+    by_area, by_aspect, by_top, by_left = jax.random.split(key, 4)
+    areas = jax.random.uniform(by_area, (_TRIES,), minval=area[0], maxval=area[1]) * (height * width)
+    logarithms = jnp.log(jnp.array(aspect, jnp.float32))
+    aspects = jnp.exp(jax.random.uniform(by_aspect, (_TRIES,), minval=logarithms[0], maxval=logarithms[1]))
+    heights, widths = jnp.round(jnp.sqrt(areas / aspects)), jnp.round(jnp.sqrt(areas * aspects))  # [10]
+    possible = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
+    first = possible.argmax()
+    allowed = jnp.clip(width / height, aspect[0], aspect[1])
+    largest = jnp.round(jnp.minimum(height, width / allowed)), jnp.round(jnp.minimum(width, height * allowed))
+    rows = jnp.where(possible.any(), heights[first], largest[0]).astype(jnp.int32)
+    columns = jnp.where(possible.any(), widths[first], largest[1]).astype(jnp.int32)
+    top = jax.random.randint(by_top, (), 0, height - rows + 1)
+    left = jax.random.randint(by_left, (), 0, width - columns + 1)
+    middle = (height - rows) // 2, (width - columns) // 2
+    return jnp.where(possible.any(), top, middle[0]), jnp.where(possible.any(), left, middle[1]), rows, columns
+
+
+def check(settings: Any) -> None:
+    """UserError for a setting of `augment` that is out of range whatever the images are."""
+    limits = {name: (0, 1) for name in _SHARES} | {name: (0, math.inf) for name in ("brightness", "contrast")}
+    limits |= {"saturation": (0, math.inf), "hue": (0, 0.5), "pca_colour": (0, math.inf), "rotation": (0, 180)}
+    limits |= {"crop_padding": (0, math.inf), "translation": (0, math.inf), "cutout": (0, math.inf)}
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        if not (low <= value <= high and math.isfinite(value)):
+            valid = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
+            raise UserError(f"augmentation.{name}={value} is not possible: valid is {valid}")
+    if not 0 <= settings.scale_jitter < 1:
+        raise UserError(f"augmentation.scale_jitter={settings.scale_jitter} is not possible: valid is 0 to below 1")
+    for name, most in (("resized_crop_area", 1.0), ("resized_crop_aspect", math.inf)):
+        ends = tuple(getattr(settings, name))
+        if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= most or not math.isfinite(ends[1]):
+            above = "" if math.isinf(most) else f", {most:g} at most"
+            raise UserError(f"augmentation.{name}={ends} is not possible: valid is (low, high), above 0{above}")
+    if settings.outside not in OUTSIDE:
+        raise unknown("augmentation.outside", settings.outside, OUTSIDE)
+    if not len(settings.fill) or not all(0 <= value <= 1 for value in settings.fill):
+        raise UserError(f"augmentation.fill={tuple(settings.fill)} is not possible: valid are values from 0 to 1")
+    _ = settings.resized_crop
+
+
+def check_shape(settings: Any, shape: tuple[int, ...]) -> None:
+    """UserError when images of this shape, without the batch, are none, or too small or too grey for the settings."""
+    on = [name for name in NAMES if getattr(settings, name)]
+    if not on:
+        return
+    if len(shape) != 3:
+        raise UserError(f"augmentation.{on[0]} is for images [height, width, channels], not for shape {list(shape)}")
+    height, width, channels = shape
+    for name in ("crop_padding", "translation", "cutout"):
+        if getattr(settings, name) > min(height, width):
+            raise UserError(
+                f"augmentation.{name}={getattr(settings, name)} is larger than an image of {height}x{width}: "
+                f"valid is 0 to {min(height, width)}"
+            )
+    coloured = [name for name in on if name in _COLOURS]
+    if coloured and channels != 3:
+        raise UserError(f"augmentation.{coloured[0]} is for images of 3 channels, these have {channels}")
+    if settings.contrast and channels not in (1, 3):
+        raise UserError(f"augmentation.contrast is for images of 1 or 3 channels, these have {channels}")
+    if len(settings.fill) not in (1, channels):
+        raise UserError(f"augmentation.fill has {len(settings.fill)} values, the images {channels} channels")
