@@ -29,9 +29,10 @@ NAMES = (
     "resized_crop", "crop_padding", "rotation", "scale_jitter", "translation", "horizontal_flip", "vertical_flip",
     "brightness", "contrast", "saturation", "hue", "grey", "pca_colour", "cutout",
 )  # in the order in which they are applied  # fmt: skip
-_SHARES = ("horizontal_flip", "vertical_flip", "grey")
+_PROBABILITIES = ("horizontal_flip", "vertical_flip", "grey")
 _COLOURS = ("saturation", "hue", "grey", "pca_colour")  # these need red, green and blue
 _TRIES = 10  # torchvision's number
+_SHARES_EACH = 2 * _TRIES + 2  # what resized_crop needs; the others use the first few
 
 
 def augment(settings: Any, eigen: colour.Eigen | None = None) -> Callable[[Array, Array, Array], Array]:
@@ -60,6 +61,8 @@ def augment(settings: Any, eigen: colour.Eigen | None = None) -> Callable[[Array
     check(settings)
     if settings.pca_colour and eigen is None:
         raise UserError("augmentation.pca_colour needs the principal components of the training colours")
+    if not _on(settings):
+        return lambda image, position, key: image
 
     def change(image: Array, position: Array, key: Array) -> Array:
         shape = image.shape[1:]
@@ -71,30 +74,37 @@ def augment(settings: Any, eigen: colour.Eigen | None = None) -> Callable[[Array
     return change
 
 
-def draw(settings: Any, shape: tuple[int, int, int], position: Array, key: Array) -> Drawn:
-    """What happens to the example at a position: the parameters of each transformation that is on."""
+def draw(settings: Any, shape: tuple[int, ...], position: Array, key: Array) -> Drawn:
+    """What happens to the example at a position: the parameters of each transformation that is on.
+
+    All numbers come from one array of shares, uniform in [0, 1): a program with one generator in it compiles in a
+    fraction of the time of one with a generator for each transformation.
+    """
     height, width, _ = shape
+
+    def own(code: Array) -> Array:  # by name, so that a new transformation changes no draw of the others
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, code), position), (_SHARES_EACH,))
+
+    on = _on(settings)
+    codes = jnp.array([zlib.crc32(name.encode()) for name in on], jnp.uint32)
+    shares = dict(zip(on, jax.vmap(own)(codes), strict=True))
     draws = {
-        "resized_crop": lambda key: box(key, height, width, settings.resized_crop_area, settings.resized_crop_aspect),
-        "crop_padding": lambda key: jax.random.randint(key, (2,), -settings.crop_padding, settings.crop_padding + 1),
-        "rotation": lambda key: uniform(key, settings.rotation),
-        "scale_jitter": lambda key: factor(key, settings.scale_jitter),
-        "translation": lambda key: uniform(key, settings.translation, (2,)),
-        "horizontal_flip": lambda key: jax.random.bernoulli(key, settings.horizontal_flip),
-        "vertical_flip": lambda key: jax.random.bernoulli(key, settings.vertical_flip),
-        "brightness": lambda key: factor(key, settings.brightness),
-        "contrast": lambda key: factor(key, settings.contrast),
-        "saturation": lambda key: factor(key, settings.saturation),
-        "hue": lambda key: uniform(key, settings.hue),
-        "grey": lambda key: jax.random.bernoulli(key, settings.grey),
-        "pca_colour": lambda key: settings.pca_colour * jax.random.normal(key, (3,)),
-        "cutout": lambda key: jax.random.randint(key, (2,), 0, jnp.array([height, width])),
+        "resized_crop": lambda u: box(u, height, width, settings.resized_crop_area, settings.resized_crop_aspect),
+        "crop_padding": lambda u: whole(u[:2], 2 * settings.crop_padding + 1) - settings.crop_padding,
+        "rotation": lambda u: within(u[0], settings.rotation),
+        "scale_jitter": lambda u: factor(u[0], settings.scale_jitter),
+        "translation": lambda u: within(u[:2], settings.translation),
+        "horizontal_flip": lambda u: u[0] < settings.horizontal_flip,
+        "vertical_flip": lambda u: u[0] < settings.vertical_flip,
+        "brightness": lambda u: factor(u[0], settings.brightness),
+        "contrast": lambda u: factor(u[0], settings.contrast),
+        "saturation": lambda u: factor(u[0], settings.saturation),
+        "hue": lambda u: within(u[0], settings.hue),
+        "grey": lambda u: u[0] < settings.grey,
+        "pca_colour": lambda u: settings.pca_colour * normal(u[:3]),
+        "cutout": lambda u: whole(u[:2], jnp.array([height, width])),
     }
-
-    def own(name: str) -> Array:  # by name, so that a new transformation changes no draw of the others
-        return jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(zlib.crc32(name.encode()))), position)
-
-    return {name: function(own(name)) for name, function in draws.items() if getattr(settings, name)}
+    return {name: draws[name](shares[name]) for name in on}
 
 
 def apply(settings: Any, image: Array, drawn: Drawn, eigen: colour.Eigen | None = None) -> Array:
@@ -127,43 +137,57 @@ def apply(settings: Any, image: Array, drawn: Drawn, eigen: colour.Eigen | None 
     return image
 
 
-def uniform(key: Array, limit: Array, shape: tuple[int, ...] = ()) -> Array:
-    """Uniform in [-limit, limit)."""
-    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+def within(share: Array, limit: Array) -> Array:
+    """[0, 1) -> [-limit, limit)."""
+    return limit * (2.0 * share - 1.0)
 
 
-def factor(key: Array, strength: Array) -> Array:
-    """Uniform in [max(0, 1 - strength), 1 + strength)."""
-    return jax.random.uniform(key, minval=jnp.maximum(1.0 - strength, 0.0), maxval=1.0 + strength)
+def factor(share: Array, strength: Array) -> Array:
+    """[0, 1) -> [max(0, 1 - strength), 1 + strength)."""
+    low = jnp.maximum(1.0 - strength, 0.0)
+    return low + share * (1.0 + strength - low)
 
 
-def box(key: Array, height: int, width: int, area: Any, aspect: Any) -> tuple[Array, Array, Array, Array]:
+def whole(share: Array, count: Array) -> Array:
+    """[0, 1) -> {0, ..., count - 1}, int32. Shares are multiples of 2^-23, so that no product rounds up to count."""
+    return jnp.floor(share * jnp.asarray(count, jnp.float32)).astype(jnp.int32)
+
+
+def normal(share: Array) -> Array:
+    """(0, 1) -> standard normal, by the inverse of its distribution; 2^-24 moves multiples of 2^-23 off 0."""
+    return jnp.sqrt(2.0) * jax.lax.erf_inv(2.0 * (share + 2.0**-24) - 1.0)
+
+
+def box(shares: Array, height: int, width: int, area: Any, aspect: Any) -> tuple[Array, Array, Array, Array]:
     """(top, left, height, width), int32, of a box in an image of height x width; torchvision's RandomResizedCrop.
 
-    The share of the area is uniform between the two of `area`, width / height log-uniform between the two of
-    `aspect`, and the place uniform. The first of 10 boxes that the image holds; when it holds none, the largest
-    box of an allowed aspect, in the middle.
+    shares: [22] in [0, 1). The share of the area is uniform between the two of `area`, width / height log-uniform
+    between the two of `aspect`, and the place uniform. The first of 10 boxes that the image holds; when it holds
+    none, the largest box of an allowed aspect, in the middle.
     """
-    by_area, by_aspect, by_top, by_left = jax.random.split(key, 4)
-    areas = jax.random.uniform(by_area, (_TRIES,), minval=area[0], maxval=area[1]) * (height * width)
-    logarithms = jnp.log(jnp.array(aspect, jnp.float32))
-    aspects = jnp.exp(jax.random.uniform(by_aspect, (_TRIES,), minval=logarithms[0], maxval=logarithms[1]))
-    heights, widths = jnp.round(jnp.sqrt(areas / aspects)), jnp.round(jnp.sqrt(areas * aspects))  # [10]
+    by_area, by_aspect, by_place = jnp.split(shares, (_TRIES, 2 * _TRIES))  # [10], [10], [2]
+    area, low, high = jnp.asarray(area), jnp.log(jnp.float32(aspect[0])), jnp.log(jnp.float32(aspect[1]))
+    areas = height * width * (area[0] + by_area * (area[1] - area[0]))
+    aspects = jnp.exp(low + by_aspect * (high - low))
+    heights, widths = jnp.round(jnp.sqrt(areas / aspects)), jnp.round(jnp.sqrt(areas * aspects))
     possible = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
-    first = possible.argmax()
     allowed = jnp.clip(width / height, aspect[0], aspect[1])
     largest = jnp.round(jnp.minimum(height, width / allowed)), jnp.round(jnp.minimum(width, height * allowed))
-    rows = jnp.where(possible.any(), heights[first], largest[0]).astype(jnp.int32)
-    columns = jnp.where(possible.any(), widths[first], largest[1]).astype(jnp.int32)
-    top = jax.random.randint(by_top, (), 0, height - rows + 1)
-    left = jax.random.randint(by_left, (), 0, width - columns + 1)
-    middle = (height - rows) // 2, (width - columns) // 2
-    return jnp.where(possible.any(), top, middle[0]), jnp.where(possible.any(), left, middle[1]), rows, columns
+    found, first = possible.any(), possible.argmax()
+    rows = jnp.where(found, heights[first], largest[0]).astype(jnp.int32)
+    columns = jnp.where(found, widths[first], largest[1]).astype(jnp.int32)
+    top = jnp.where(found, whole(by_place[0], height - rows + 1), (height - rows) // 2)
+    left = jnp.where(found, whole(by_place[1], width - columns + 1), (width - columns) // 2)
+    return top, left, rows, columns
+
+
+def _on(settings: Any) -> list[str]:
+    return [name for name in NAMES if getattr(settings, name)]
 
 
 def check(settings: Any) -> None:
     """UserError for a setting of `augment` that is out of range whatever the images are."""
-    limits = {name: (0, 1) for name in _SHARES} | {name: (0, math.inf) for name in ("brightness", "contrast")}
+    limits = {name: (0, 1) for name in _PROBABILITIES} | {name: (0, math.inf) for name in ("brightness", "contrast")}
     limits |= {"saturation": (0, math.inf), "hue": (0, 0.5), "pca_colour": (0, math.inf), "rotation": (0, 180)}
     limits |= {"crop_padding": (0, math.inf), "translation": (0, math.inf), "cutout": (0, math.inf)}
     for name, (low, high) in limits.items():
@@ -187,7 +211,7 @@ def check(settings: Any) -> None:
 
 def check_shape(settings: Any, shape: tuple[int, ...]) -> None:
     """UserError when images of this shape, without the batch, are none, or too small or too grey for the settings."""
-    on = [name for name in NAMES if getattr(settings, name)]
+    on = _on(settings)
     if not on:
         return
     if len(shape) != 3:
