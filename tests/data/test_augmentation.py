@@ -337,17 +337,20 @@ def test_an_example_depends_on_the_key_and_its_position_alone():
 
 
 def test_devices_and_vectorised_runs_change_nothing():
-    few = dict(rotation=30.0, crop_padding=3, contrast=0.5, pca_colour=0.2)
+    few = dict(horizontal_flip=0.5, crop_padding=3, contrast=0.5)
     images = batch(16)
     keys = jax.random.split(jax.random.key(17), 2)
     places = jnp.arange(16, dtype=jnp.uint32)
-    change = augmentation.augment(settings(**few), EIGEN)
+    change = augmentation.augment(settings(**few))
     alone = jax.jit(change)
     wanted = np.stack([alone(images, places, key) for key in keys])
     split = jax.pmap(
-        lambda images, key: change(images, batches.positions(16), key), axis_name=batches.AXIS, in_axes=(0, None)
+        lambda images, key: change(images, batches.positions(16), key),
+        axis_name=batches.AXIS,
+        in_axes=(0, None),
+        devices=jax.devices()[:2],
     )
-    found = split(images.reshape(8, 2, HEIGHT, WIDTH, 3), keys[0])
+    found = split(images.reshape(2, 8, HEIGHT, WIDTH, 3), keys[0])  # [16, ...] -> [2, 8, ...]
     np.testing.assert_allclose(found.reshape(16, HEIGHT, WIDTH, 3), wanted[0], atol=1e-5)
     runs = jax.jit(jax.vmap(change, (None, None, 0)))(images, places, keys)
     np.testing.assert_allclose(runs, wanted, atol=1e-5)
@@ -394,17 +397,11 @@ def test_parameters_of_no_change_change_no_bit():
     np.testing.assert_array_equal(affine(flat, 33.0, 0.8, 0.4, 0.1, None), flat)
 
 
-def test_grey_images_and_edges():
-    chosen = settings(crop_padding=3, rotation=20.0, brightness=0.3, contrast=0.3, cutout=2, outside="edge")
-    images = batch(4, channels=1)
-    found = np.asarray(
-        jax.jit(augmentation.augment(chosen))(images, jnp.arange(4, dtype=jnp.uint32), jax.random.key(0))
-    )
-    assert found.shape == images.shape and 0 <= found.min() <= found.max() <= 1
-    lit = settings(crop_padding=3, rotation=20.0, translation=4.0, outside="edge")
-    ones = np.ones((4, 8, 8, 1), np.float32)
-    change = augmentation.augment(lit)
-    np.testing.assert_array_equal(jax.jit(change)(ones, jnp.arange(4, dtype=jnp.uint32), jax.random.key(0)), ones)
+def test_edges_of_grey_images_fill_what_is_outside():
+    chosen = settings(crop_padding=3, rotation=20.0, translation=4.0, outside="edge")
+    ones, places = np.ones((4, 8, 8, 1), np.float32), jnp.arange(4, dtype=jnp.uint32)
+    found = jax.jit(augmentation.augment(chosen))(ones, places, jax.random.key(0))
+    np.testing.assert_array_equal(found, ones)
 
 
 @pytest.mark.parametrize(
