@@ -173,7 +173,8 @@ def box(shares: Array, height: int, width: int, area: Any, aspect: Any) -> tuple
     possible = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
     allowed = jnp.clip(width / height, aspect[0], aspect[1])
     largest = jnp.round(jnp.minimum(height, width / allowed)), jnp.round(jnp.minimum(width, height * allowed))
-    found, first = possible.any(), possible.argmax()
+    first = possible.argmax()
+    found = possible[first]
     rows = jnp.where(found, heights[first], largest[0]).astype(jnp.int32)
     columns = jnp.where(found, widths[first], largest[1]).astype(jnp.int32)
     top = jnp.where(found, whole(by_place[0], height - rows + 1), (height - rows) // 2)
