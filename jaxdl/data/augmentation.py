@@ -30,6 +30,7 @@ NAMES = (
     "brightness", "contrast", "saturation", "hue", "grey", "pca_colour", "cutout",
 )  # in the order in which they are applied  # fmt: skip
 _PROBABILITIES = ("horizontal_flip", "vertical_flip", "grey")
+_AFFINE = ("rotation", "scale_jitter", "translation")  # one resampling
 _COLOURS = ("saturation", "hue", "grey", "pca_colour")  # these need red, green and blue
 _TRIES = 10  # torchvision's number
 _SHARES_EACH = 2 * _TRIES + 2  # what resized_crop needs; the others use the first few
@@ -108,17 +109,15 @@ def draw(settings: Any, shape: tuple[int, ...], position: Array, key: Array) -> 
 
 
 def apply(settings: Any, image: Array, drawn: Drawn, eigen: colour.Eigen | None = None) -> Array:
-    """One image [H, W, C] under the parameters that `draw` drew for it."""
+    """One image [H, W, C] under the parameters, one at least, that `draw` drew for it."""
     fill = jnp.broadcast_to(jnp.array(settings.fill, jnp.float32), image.shape[-1:])
     outside = fill if settings.outside == "fill" else None
-    if "resized_crop" in drawn:
-        image = geometry.resized_crop(image, *drawn["resized_crop"])
-    if "crop_padding" in drawn:
-        image = geometry.crop(image, *drawn["crop_padding"], outside)
-    if drawn.keys() & {"rotation", "scale_jitter", "translation"}:
-        degrees, scale = drawn.get("rotation", 0.0), drawn.get("scale_jitter", 1.0)
-        image = geometry.affine(image, degrees, scale, *drawn.get("translation", (0.0, 0.0)), outside)
+    degrees, scale = drawn.get("rotation", 0.0), drawn.get("scale_jitter", 1.0)
+    down, right = drawn.get("translation", (0.0, 0.0))
     steps = {
+        "resized_crop": lambda image, box: geometry.resized_crop(image, *box),
+        "crop_padding": lambda image, corner: geometry.crop(image, *corner, outside),
+        _AFFINE: lambda image, _: geometry.affine(image, degrees, scale, down, right, outside),
         "horizontal_flip": geometry.flip_horizontally,
         "vertical_flip": geometry.flip_vertically,
         "brightness": colour.brightness,
@@ -126,15 +125,15 @@ def apply(settings: Any, image: Array, drawn: Drawn, eigen: colour.Eigen | None 
         "saturation": colour.saturation,
         "hue": colour.hue,
         "grey": colour.grey,
+        "pca_colour": lambda image, alpha: colour.pca_colour(image, alpha, eigen),
+        "cutout": lambda image, place: geometry.cutout(image, *place, settings.cutout, fill),
     }
-    for name, step in steps.items():
-        if name in drawn:
-            image = step(image, drawn[name])
-    if "pca_colour" in drawn:
-        image = colour.pca_colour(image, drawn["pca_colour"], eigen)
-    if "cutout" in drawn:
-        image = geometry.cutout(image, *drawn["cutout"], settings.cutout, fill)
-    return image
+    on = [name for name in steps if (drawn.keys() & set(name) if name == _AFFINE else name in drawn)]
+    stages = [lambda image, name=name: steps[name](image, drawn.get(name)) for name in on]
+    # A loop, so that each step's image is computed once. In a straight line XLA fuses them all on a CPU, and computes
+    # an image anew for each of its pixels that a later step reads: 120 ms against 3.3 for 64 images of 32x32 under
+    # everything, 25 against 3 for a resized crop, a flip and four colours.
+    return jax.lax.fori_loop(0, len(stages), lambda number, image: jax.lax.switch(number, stages, image), image)
 
 
 def within(share: Array, limit: Array) -> Array:
@@ -166,7 +165,7 @@ def box(shares: Array, height: int, width: int, area: Any, aspect: Any) -> tuple
     none, the largest box of an allowed aspect, in the middle.
     """
     by_area, by_aspect, by_place = jnp.split(shares, (_TRIES, 2 * _TRIES))  # [10], [10], [2]
-    area, low, high = jnp.asarray(area), jnp.log(jnp.float32(aspect[0])), jnp.log(jnp.float32(aspect[1]))
+    area, low, high = jnp.asarray(area, jnp.float32), jnp.log(jnp.float32(aspect[0])), jnp.log(jnp.float32(aspect[1]))
     areas = height * width * (area[0] + by_area * (area[1] - area[0]))
     aspects = jnp.exp(low + by_aspect * (high - low))
     heights, widths = jnp.round(jnp.sqrt(areas / aspects)), jnp.round(jnp.sqrt(areas * aspects))

@@ -28,7 +28,8 @@ def brightness(image: Array, factor: Array) -> Array:
 
 def contrast(image: Array, factor: Array) -> Array:
     """The image blended with the mean of its grey copy: 0 gives a flat grey, 1 the image; 1 or 3 channels."""
-    return _blend(image, jnp.broadcast_to(luma(image).mean(), image.shape), factor)
+    mean = luma(image.mean(axis=(0, 1), keepdims=True))[..., None]  # [1, 1, 1]: the mean of the grey copy as well
+    return _blend(image, jnp.broadcast_to(mean, image.shape), factor)
 
 
 def saturation(image: Array, factor: Array) -> Array:
