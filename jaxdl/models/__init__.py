@@ -1,4 +1,8 @@
-"""Architectures: Flax Linen modules, one family a file. No losses, no data, no files."""
+"""Architectures: Flax Linen modules, one family a file. No losses, no data, no files.
+
+A network's head is `classes` linear units: logits, or the numbers that a regression predicts (classes=1 for one). Networks
+with batch norm are called with `train`, and keep the collection `batch_stats` beside `params`.
+"""
 
 import lazy_loader
 
@@ -7,10 +11,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["by_name"],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
+        "batch_norm": ["batch_norm"],
         "by_name": ["named"],
         "conv_vae": ["ConvVAE"],
+        "convolution": ["Convolution", "convolve"],
+        "densenet": ["CifarDenseNet", "DenseNet"],
         "initialisers": ["initialiser"],
+        "lenet": ["LeNet5"],
         "mlp": ["MLP"],
+        "pooling": ["average_pool", "max_pool", "min_pool", "sum_pool"],
+        "resnet": ["CifarResNet", "ResNet"],
+        "small_cnn": ["DigitsCNN", "KerasCNN"],
         "units": ["unit"],
         "vae": ["VAE", "CategoricalVAE"],
     },

@@ -1,0 +1,53 @@
+"""Pooling of maps [B, H, W, C]: the maximum, minimum, sum or mean of each square window, channel by channel.
+
+    [B, H, W, C] -> [B, (H + 2 padding - window) // stride + 1, (W + 2 padding - window) // stride + 1, C]
+
+stride: the window's size where it is not given, so that windows touch and do not overlap
+padding: on all four sides, at most half the window, so that each window holds a pixel; the padding never wins a maximum
+    or minimum and adds 0 to a sum
+"""
+
+import numpy as np
+from flax import linen as nn
+from jax import Array, lax
+
+
+def max_pool(maps: Array, window: int, stride: int | None = None, padding: int = 0) -> Array:
+    """The largest value of each window; its gradient goes to the first of equal ones."""
+    return nn.max_pool(maps, *_geometry(window, stride, padding))
+
+
+def min_pool(maps: Array, window: int, stride: int | None = None, padding: int = 0) -> Array:
+    """The smallest value of each window; its gradient goes to the first of equal ones."""
+    return -max_pool(-maps, window, stride, padding)
+
+
+def sum_pool(maps: Array, window: int, stride: int | None = None, padding: int = 0) -> Array:
+    """The sum of each window."""
+    return nn.pool(maps, 0.0, lax.add, *_geometry(window, stride, padding))
+
+
+def average_pool(
+    maps: Array, window: int, stride: int | None = None, padding: int = 0, count_padding: bool = True
+) -> Array:
+    """The mean of each window, with the zeros of the padding (`count_padding`) or of the window's pixels alone."""
+    # nn.avg_pool divides by a NumPy integer, which strict dtype promotion refuses.
+    total = sum_pool(maps, window, stride, padding)
+    if count_padding or not padding:
+        return total / window**2
+    height, width = (_pixels(length, window, stride or window, padding) for length in maps.shape[1:3])
+    return total / np.outer(height, width)[None, :, :, None].astype(maps.dtype)
+
+
+def _geometry(window: int, stride: int | None, padding: int) -> tuple[tuple, tuple, tuple]:
+    """Window, strides and padding the way Flax takes them."""
+    if not 0 <= 2 * padding <= window:
+        raise ValueError(f"padding={padding} is not possible with a window of {window}: at most half of it")
+    step = stride or window
+    return (window, window), (step, step), ((padding, padding), (padding, padding))
+
+
+def _pixels(length: int, window: int, stride: int, padding: int) -> np.ndarray:
+    """How many of the `length` pixels of a row each window covers, [H']."""
+    first = np.arange(-padding, length + padding - window + 1, stride)
+    return np.minimum(first + window, length) - np.maximum(first, 0)
