@@ -1,7 +1,7 @@
 """Architectures: Flax Linen modules, one family a file. No losses, no data, no files.
 
-A network's head is `classes` linear units: logits, or the numbers that a regression predicts (classes=1 for one). Networks
-with batch norm are called with `train`, and keep the collection `batch_stats` beside `params`.
+A network's head is `classes` linear units: logits, or the numbers that a regression predicts (classes=1 for one).
+Networks with batch norm are called with `train`, and keep the collection `batch_stats` beside `params`.
 """
 
 import lazy_loader

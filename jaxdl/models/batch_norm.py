@@ -1,5 +1,6 @@
 """Batch normalisation, arXiv 1502.03167."""
 
+import jax
 from flax import linen as nn
 from jax import Array
 
@@ -24,6 +25,7 @@ def batch_norm(hidden: Array, train: bool, name: str) -> Array:
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
+        dtype=hidden.dtype,
         axis_name=AXIS if shards() > 1 else None,
         # E[x^2] - E[x]^2 loses all digits where the mean is 1,000 standard deviations
         use_fast_variance=False,
@@ -35,4 +37,6 @@ def batch_norm(hidden: Array, train: bool, name: str) -> Array:
             f"batch norm can't train on a batch of 1 where a channel is {shape}: it would be constant; "
             "a batch has at least 2 examples"
         )
-    return norm(hidden)
+    # Statistics are at least float32 whatever the maps are, a promotion that Flax leaves to JAX.
+    with jax.numpy_dtype_promotion("standard"):
+        return norm(hidden)

@@ -10,7 +10,7 @@ from jaxdl.models.initialisers import initialiser
 
 
 def convolve(image: Array, kernel: Array, stride: int, padding: int, groups: int = 1) -> Array:
-    """out[b, y, x, o] = sum_hwi image[b, s y + h - p, s x + w - p, i] kernel[h, w, i, o], what the field calls convolution.
+    """out[b, y, x, o] = sum_hwi image[b, s y + h - p, s x + w - p, i] kernel[h, w, i, o].
 
     image [B, H, W, C], kernel [h, w, C / groups, O] -> [B, (H + 2p - h) // s + 1, (W + 2p - w) // s + 1, O], s the
     stride and p the padding: zeros on all four sides, so that no image size shifts the grid (a padding called "SAME"
