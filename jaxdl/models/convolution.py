@@ -284,7 +284,7 @@ def _define(name: str, on_cpu: Callable, elsewhere: Callable, has_kernel: bool) 
     """
 
     def runs_on_cpu(first: Array, second: Array, geometry: _Geometry) -> Array:
-        wide = jnp.promote_types(first.dtype, jnp.float32)
+        wide = jnp.float64 if first.dtype == jnp.float64 else jnp.float32
 
         def run(first: Array, second: Array) -> Array:
             return on_cpu(first.astype(wide), second.astype(wide), geometry).astype(first.dtype)
