@@ -53,7 +53,7 @@ from jaxdl.errors import UserError
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 8  # images that the gradient for the kernel takes at a time: 2 to 4 times the speed of all at once
 _PIXELS = 1024  # of the images that `_by_rows` takes at a time
-_FEW = 16  # channels up to which `_by_rows` is the faster one
+_COLOURS, _FEW = 3, 16  # channels of the image, and of the output, up to which `_by_rows` is the faster one
 
 
 class _Geometry(NamedTuple):
@@ -223,11 +223,12 @@ def _grouped_kernel_gradient(image: Array, gradient: Array, geometry: _Geometry)
 def _by_shape(image: Array, kernel: Array, padding: Sequence[tuple[int, int]], stride: int, groups: int) -> Array:
     """A convolution by the formula that suits its shapes.
 
-    With up to 16 channels on both sides XLA spends more on patches than on products; the forward took 14.0 ms against
-    11.8 by rows for 128x32x32x16, 3x3 -> 16; 9.2 against 4.4 for 3 -> 16; 4.0 against 1.6 for 64x32x32x1, 5x5 -> 6.
-    With more outputs the rows' products grow too large: .7 against 2.0 for 64x28x28x1, 3x3 -> 32.
+    On an image of at most 3 channels XLA spends more on its patches than on the products. Output and gradient for the
+    kernel, over XLA's time outside a scan: .60 by rows against .8-1.0 for 128x32x32x3, 3x3 -> 16; .46 against .86 for
+    64x32x32x1, 5x5 -> 6. With more outputs the products of the rows grow too large (the output alone of 64x28x28x1,
+    3x3 -> 32: 2.0 ms against .7), with 16 channels in the image it makes no difference.
     """
-    if stride == groups == 1 and max(kernel.shape[2:]) <= _FEW and kernel.shape[0] > 1:
+    if stride == groups == 1 and kernel.shape[2] <= _COLOURS and kernel.shape[3] <= _FEW and kernel.shape[0] > 1:
         return _by_rows(image, kernel, padding)
     return _forward(image, kernel, padding, stride, groups=groups)
 
