@@ -33,7 +33,7 @@ def checked(config: Any, source: Any) -> Any:
         )
     if config.hyper.noise not in (0.0, 1.0):  # q(z|x) would be another distribution than the one that is drawn from
         raise jaxdl.errors.UserError(f"hyper.noise={config.hyper.noise} is not possible: valid is 1, or 0 for no noise")
-    for section in (config.categorical, config.generation, config.gradients):
+    for section in (config.compare, config.categorical, config.generation, config.gradients):
         section.as_dict()  # not all presets look at all of them
     last = jaxdl.training.duration(config, source.steps_per_epoch)
     beyond = [point for point in config.gradients.points if not 0 <= point <= last]

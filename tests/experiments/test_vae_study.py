@@ -49,6 +49,11 @@ def test_what_is_not_possible_is_said_before_anything_is_trained(changes, said, 
     assert not list(tmp_path.iterdir())
 
 
+def test_presets_that_compare_less_read_all_of_their_keys_too(tmp_path):
+    launch = check(prepare(study, Asked(values_of("shapes", seeds=1), tmp_path, "", (), ""), Requests()))
+    assert [plan.name for _, plan in launch.plans] == ["pathwise", "pathwise_bound"] and not launch.config.unread()
+
+
 def test_a_gaussian_decoder_takes_any_values(tmp_path):
     values = values_of(data__normalise="channel", model__decoder="gaussian")
     values["gradients"]["points"], values["categorical"]["estimators"] = (), ()
