@@ -4,7 +4,7 @@ The same network and objective, trained with the reparameterised (pathwise) grad
 how much those gradients vary; the weight beta of the divergence; autoencoders of the same size as generators;
 categorical codes; on 2-D shapes, how far units and factors agree. Nats an image.
 
-Minutes: 10 (digits, 2 CPU cores).
+Minutes: 15 (digits, 2 CPU cores).
 """
 
 from collections.abc import Callable, Iterator
