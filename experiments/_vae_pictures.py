@@ -11,6 +11,7 @@ import jaxdl
 from experiments import _vae_fits as fits
 from experiments._vae_claims import beta_names, label
 from jaxdl.study import figures as draw
+from jaxdl.study import statistics
 from jaxdl.study.runs import Runs
 
 COUNT = 12  # pictures in a row
@@ -39,6 +40,7 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         found[f"learning_curves{end}"] = learning_curves(results, [label(name, categorical) for name in names], name_of)
         variance = "log10 of the encoder's gradient's variance, one image"
         found[f"gradient_variance{end}"] = over_training(config, results, variant, names, "log10_variance", variance)
+        found[f"variance_ratio{end}"] = variance_ratio(config, results, variant, names)
         bias = "|bias|² / |gradient|² of the encoder"
         found[f"gradient_bias{end}"] = over_training(config, results, variant, names, "bias", bias)
         for axes in found[f"gradient_bias{end}"].axes if found[f"gradient_bias{end}"] else []:
@@ -93,6 +95,43 @@ def over_training(config: Any, results: Any, variant: str, names: list[str], met
         if row and points and all(each in row.metrics for each in metrics):
             lines[name] = (list(points), [row.metrics[each] for each in metrics])
     return draw.bands(lines, f"step of the training of {variant}", ylabel) if lines else None
+
+
+def variance_ratio(config: Any, results: Any, variant: str, names: list[str]) -> Figure | None:
+    """log10 of the ratio of variances at the end of a variant's training, block by block, to its own estimator's.
+
+    The bars are the 95 % intervals over seeds and test images, as those of the claims.
+    """
+    row, points = results.row(variant), config.gradients.points
+    own = row.runs[0].settings["estimator"] if row and points else ""
+    start, end = f"test_log10_variance_{own}_", f"_at_{points[-1]}" if points else ""
+    metrics = row.metrics if own else {}
+    blocks = [name[len(start) : -len(end)] for name in metrics if name.startswith(start) and name.endswith(end)]
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(name for name in names if name != own):
+        ratios = []
+        for block in blocks:
+            theirs, ours = (results.values(row, f"test_log10_variance_{each}_{block}{end}") for each in (name, own))
+            seeds = sorted(theirs.keys() & ours.keys())
+            differences = [theirs[seed] - ours[seed] for seed in seeds]  # [S][images]
+            estimate = statistics.crossed(np.stack(differences)) if seeds else None
+            if estimate:
+                ratios.append((block, estimate))
+        if not ratios:
+            return None
+        means = np.array([estimate.mean for _, estimate in ratios])
+        low, high = np.array([estimate.interval() for _, estimate in ratios]).T
+        down = -np.arange(len(ratios)) - 0.2 * place
+        axes.errorbar(means, down, xerr=[means - low, high - means], fmt="o", markersize=4, capsize=2, label=name)
+        axes.set_yticks(-np.arange(len(ratios)) - 0.2, [block for block, _ in ratios])
+    if not axes.lines:
+        return None
+    axes.axvline(0, color="gray", linewidth=1)
+    axes.set(xlabel=f"log10 of the variance over that of {own}, step {points[-1]:,}")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def reconstructions(source: Any, networks: dict[str, Network]) -> Figure:
