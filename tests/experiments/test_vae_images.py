@@ -185,7 +185,7 @@ def test_what_exists_stays(finished, tmp_path):
         ("encode", "{}/fine", {"out": "codes.txt"}, "--out=codes.txt is no .npz file: write --out=codes.txt.npz"),
         ("encode", "{}/fine", {"seed": 5}, "unknown seed '5'"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # the same in every process
 )
 def test_what_is_not_possible_is_told_on_one_line(finished, tmp_path, monkeypatch, name, value, options, part):
     (tmp_path / "words.png").write_text("words")
@@ -345,7 +345,7 @@ def test_wide_pictures_can_be_drawn_but_not_encoded(tmp_path):
         ((2, 2, 2), np.uint8, lambda params: None, "but uint8 values of shape (2, 2, 2)"),
         ((2, 2, 1), np.float32, lambda params: None, "but float32 values of shape (2, 2, 1)"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # the same in every process
 )
 @pytest.mark.parametrize("name", ["generate", "encode"])
 def test_a_run_that_has_no_pictures_to_give(tmp_path, name, shape, dtype, change, part):
