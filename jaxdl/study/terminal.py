@@ -28,7 +28,7 @@ def print_plan(launch: Launch) -> None:
         if len(grid) > 1:
             print(f"{key}: {', '.join(map(sweep.shown, grid))}")
     seconds, unknown, total = 0.0, False, 0
-    plans = plan(launch, missing) if missing.any() and not missing.all() else launch.plans
+    plans = plan(launch, missing) if missing.any() else launch.plans
     for group in launch.groups:
         own = [each for there, each in plans if there is group]
         title = sweep.named(group.point) or "program"
