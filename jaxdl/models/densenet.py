@@ -11,8 +11,8 @@ from jax import Array
 from jaxdl.errors import UserError
 from jaxdl.models.batch_norm import batch_norm
 from jaxdl.models.convolution import Convolution
-from jaxdl.models.image_size import require_size
 from jaxdl.models.initialisers import initialiser
+from jaxdl.models.limits import require_depth, require_size
 from jaxdl.models.pooling import average_pool, max_pool
 
 # depth -> layers of each block, growth rate (table 1; 161 is among the authors' published weights)
@@ -83,10 +83,7 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, image: Array, train: bool) -> Array:
         """image [B, H, W, C], at least 29x29 -> logits [B, classes]. Shapes are those of 224x224 images."""
-        if self.depth not in BLOCKS:
-            nearest = min(BLOCKS, key=lambda depth: abs(depth - self.depth))
-            valid = ", ".join(map(str, BLOCKS))
-            raise UserError(f"depth={self.depth} is not possible: DenseNet has {valid} layers; nearest: {nearest}")
+        require_depth("DenseNet", self.depth, BLOCKS)
         require_size("DenseNet", image, 29)
         layers, growth_rate = BLOCKS[self.depth]
         convolution = Convolution(

@@ -6,8 +6,8 @@ from jax import Array
 
 from jaxdl.errors import UserError
 from jaxdl.models.convolution import Convolution
-from jaxdl.models.image_size import require_size
 from jaxdl.models.initialisers import initialiser
+from jaxdl.models.limits import require_size
 from jaxdl.models.pooling import average_pool
 
 

@@ -15,8 +15,8 @@ from jax import Array
 from jaxdl.errors import UserError, unknown
 from jaxdl.models.batch_norm import batch_norm
 from jaxdl.models.convolution import Convolution
-from jaxdl.models.image_size import require_size
 from jaxdl.models.initialisers import initialiser
+from jaxdl.models.limits import require_depth, require_size
 from jaxdl.models.pooling import max_pool
 
 SHORTCUTS = ("A", "B", "none")
@@ -81,10 +81,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, image: Array, train: bool) -> Array:
         """image [B, H, W, C] of any size -> logits [B, classes]. Shapes are those of 224x224 images."""
-        if self.depth not in BLOCKS:
-            nearest = min(BLOCKS, key=lambda depth: abs(depth - self.depth))
-            valid = ", ".join(map(str, BLOCKS))
-            raise UserError(f"depth={self.depth} is not possible: ResNet has {valid} layers; nearest: {nearest}")
+        require_depth("ResNet", self.depth, BLOCKS)
         require_size("ResNet", image, 1)
         kernel_init = initialiser(self.initialisation)
         hidden = Convolution(64, 7, 2, padding=3, use_bias=False, kernel_init=kernel_init, name="conv1")(image)

@@ -5,8 +5,8 @@ from jax import Array
 
 from jaxdl.models.batch_norm import batch_norm
 from jaxdl.models.convolution import Convolution
-from jaxdl.models.image_size import require_size
 from jaxdl.models.initialisers import initialiser
+from jaxdl.models.limits import require_size
 from jaxdl.models.pooling import max_pool
 
 

@@ -89,7 +89,7 @@ def of_study(content: report.Report) -> Page:
         table=report.main_table(results, columns, content.published),
         caption="Each variant at its best trial: mean ± half-width of the 95% interval over seeds.",
         table_notes=report.notes(results, columns, content.published, []) if columns else [],
-        curves=curves(results),
+        curves=curves(results, columns[0] if columns else ""),
         claims=charts.forest(content.findings),
         command=content.command,
         trials=report.trial_table(results) if headings(results.grid) else None,
@@ -131,10 +131,11 @@ def verdicts(findings: Sequence[Finding]) -> list[str]:
 
 def best(results: Results, metric: str) -> list[str]:
     """The variant that is best by the validation metric, with another of its metrics, as a list of one sentence."""
-    ranked = by_validation(results)
-    if not ranked or not len(report.finite(ranked[0], results.select[0])):
+    by = compared_by(results, metric)
+    ranked = by_validation(results, by)
+    if not ranked or not len(report.finite(ranked[0], by)):
         return []
-    row, selected = ranked[0], results.select[0].replace("_", " ")
+    row, selected = ranked[0], by.replace("_", " ")
     values = report.finite(row, metric)
     seeds = f"{len(values)} seed{'s' * (len(values) != 1)}" if len(values) == len(row.runs) else (
         f"{len(values)} of {len(row.runs)} seeds"
@@ -144,10 +145,18 @@ def best(results: Results, metric: str) -> list[str]:
             f"{charts.minus(shown(metric, values)).replace(' ', NO_BREAK)}{unit} ({seeds})."]  # fmt: skip
 
 
-def by_validation(results: Results) -> list[Row]:
-    """The rows, the best by the mean of the validation metric first; those without it last."""
-    metric, direction = results.select
-    sign = 1 if direction == "min" else -1
+def compared_by(results: Results, metric: str) -> str:
+    """The validation metric that variants are compared by: that of the headline's metric, where it was measured.
+
+    What chooses among a variant's trials may be an objective of its own, of which less means nothing beside others'.
+    """
+    own = f"validation_{metric.partition('_')[2]}"
+    return own if any(len(report.finite(row, own)) for row in results.rows) else results.select[0]
+
+
+def by_validation(results: Results, metric: str) -> list[Row]:
+    """The rows, the best by the mean of a validation metric first; those without it last."""
+    sign = 1 if _direction(metric, results.select) == "min" else -1
 
     def rank(row: Row) -> float:
         values = report.finite(row, metric)
@@ -169,11 +178,11 @@ def lost_runs(results: Results) -> list[str]:
     return lines
 
 
-def curves(results: Results) -> dict[str, Any]:
-    """The chart of the validation metric against steps, for each row its last fit that logs it."""
-    metric = results.select[0]
+def curves(results: Results, headline: str) -> dict[str, Any]:
+    """The chart of a validation metric against steps, for each row its last fit that logs it."""
+    metric = compared_by(results, headline)
     bands, missing = {}, []
-    for row in by_validation(results):
+    for row in by_validation(results, metric):
         band = _band(results, row, metric)
         if band[0]:
             bands[row.variant] = band

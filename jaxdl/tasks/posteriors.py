@@ -19,6 +19,11 @@ Terms = tuple[Array, ...]  # what an encoder says of each image
 Draw = Callable[[Terms, Run, Array, Array, int], Array]
 
 
+# The score function needs nothing of a family but log q(z|x): without a baseline, less a running mean of log p(x|z), or
+# less the mean of an image's other draws.
+SCORES = ("score", "score_running_mean", "score_leave_one_out")
+
+
 class Posterior(NamedTuple):
     """A family of q(z|x) with its prior.
 
@@ -110,7 +115,3 @@ def categorical(classes: int) -> Posterior:
 def estimators(posterior: Posterior) -> tuple[str, ...]:
     """The names of the gradient estimators that a family offers: its own, and the score function's."""
     return (*posterior.reparameterised, *SCORES)
-
-
-# The score function needs nothing but log q(z|x): without a baseline, with the two of `tasks.elbo`.
-SCORES = ("score", "score_running_mean", "score_leave_one_out")

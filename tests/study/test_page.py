@@ -400,3 +400,22 @@ def test_200_runs_and_6_pictures_make_less_than_5_MB_in_less_than_10_s(tmp_path)
 
 def test_the_script_is_short():
     assert len((page.Path(page.__file__).parent / "page.js").read_text().splitlines()) < 150
+
+
+def test_variants_are_compared_by_the_headlines_metric_and_not_by_objectives_of_their_own(tmp_path):
+    """`own` is better by what chose among its trials, and worse by what all variants share."""
+    runs = []
+    for name, objective, loss in (("own", 1.0, 9.0), ("shared", 5.0, 3.0)):
+        for seed in range(2):
+            run = Run(name, seed, {}, {"rate": 0.1}, f"hash-{name}", {})
+            runs.append(run)
+            folder = folders.run_folder(tmp_path, run)
+            folders.begin(folder, {})
+            folders.append(folder, {"fit": "deep", "step": 1, "validation_loss": loss, "validation_objective": objective})
+            values = {"validation_objective": objective, "validation_loss": loss, "test_loss": loss + seed}
+            folders.finish(folder, values, {}, "")
+    results = Results(tmp_path, runs, {}, ("validation_objective", "min"))
+    (sentence,) = page.best(results, "test_loss")
+    assert sentence.startswith("Best by validation loss: shared, with a test loss of 3.500")
+    assert page.by_validation(results, page.compared_by(results, "test_loss"))[0].variant == "shared"
+    assert page.compared_by(results, "test_unknown") == "validation_objective"
