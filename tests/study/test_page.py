@@ -411,7 +411,6 @@ def test_variants_are_compared_by_the_headlines_metric_and_not_by_objectives_of_
             runs.append(run)
             folder = folders.run_folder(tmp_path, run)
             folders.begin(folder, {})
-            folders.append(folder, {"fit": "deep", "step": 1, "validation_loss": loss, "validation_objective": objective})
             values = {"validation_objective": objective, "validation_loss": loss, "test_loss": loss + seed}
             folders.finish(folder, values, {}, "")
     results = Results(tmp_path, runs, {}, ("validation_objective", "min"))
