@@ -9,6 +9,14 @@ def data(name, train, validation):
     )  # fmt: skip
 
 
+def model(name):
+    """Which network, see jaxdl/models/by_name.py, and the settings of all of them; each reads its own."""
+    return dict(
+        name=name, initialisation="he_normal", widths=(256,), unit="relu", depth=20, shortcut="A",
+        stride_in_3x3=False, growth_rate=12, bottleneck=True, compression=0.5,
+    )  # fmt: skip
+
+
 def optimizer(name="momentum"):
     """See jaxdl/training/optimizers.py for names and settings."""
     return dict(

@@ -1,12 +1,13 @@
 """Augmentation: each time a network sees an image it sees another version of it.
 
+    source = augmented(source, config.augmentation)  # for the images that a run trains on, batch by batch
+
     change = augment(config.augmentation, eigen)
     image = change(image, position, key)  # float32 [B, H, W, C] in [0, 1], uint32 [B], a key -> float32 [B, H, W, C]
 
-What happens to an example depends on (key, its position in the whole batch) alone. With the key of (seed, fit,
-stream, step), as `training.step.key` derives it, and with an order of examples that is a function of (seed, step),
-each (run, epoch, example) has its own draws, which neither the number of devices, nor other runs, nor an interruption
-changes. Every transformation draws from its own key, so that switching one on leaves the draws of the others as they
+What happens to an example depends on (key, its position in the whole batch) alone. With a key of (seed, step), and with
+an order of examples that is a function of (seed, step), each (run, epoch, example) has its own draws, which neither the
+number of devices, nor other runs, nor an interruption changes. Every transformation draws from its own key, so that switching one on leaves the draws of the others as they
 were.
 """
 
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxdl.data import colour, geometry
+from jaxdl.data.source import Source
 from jaxdl.errors import UserError, unknown
 
 Drawn = dict[str, Any]  # {transformation: its parameters}
@@ -34,6 +36,28 @@ _AFFINE = ("rotation", "scale_jitter", "translation")  # one resampling
 _COLOURS = ("saturation", "hue", "grey", "pca_colour")  # these need red, green and blue
 _TRIES = 10  # torchvision's number
 _SHARES_EACH = 2 * _TRIES + 2  # what resized_crop needs; the others use the first few
+
+
+def augmented(source: Source, settings: Any) -> Source:
+    """The source whose training batches are augmented, before they are normalised; for the settings see `augment`.
+
+    UserError for settings that are out of range, that do not fit the images, or where there are no images.
+    """
+    check(settings)
+    if not _on(settings):
+        return source
+    stored = source.data["train"]["image"]
+    if not jnp.issubdtype(stored.dtype, jnp.integer) or source.prepare is not None:
+        raise UserError(f"augmentation.{_on(settings)[0]} is for images, which {source.name} does not hold")
+    check_shape(settings, stored.shape[1:])
+    eigen = colour.principal_components(stored, source.normalisation.scale) if settings.pca_colour else None
+    change = augment(settings, eigen)
+
+    def of_step(run: dict[str, Any], step: Array, position: Array, image: Array) -> Array:
+        own = jax.random.fold_in(jax.random.key(run["seed"]), jnp.uint32(zlib.crc32(b"augmentation")))
+        return change(image, position, jax.random.fold_in(own, step))
+
+    return source._replace(augment=of_step)
 
 
 def augment(settings: Any, eigen: colour.Eigen | None = None) -> Callable[[Array, Array, Array], Array]:

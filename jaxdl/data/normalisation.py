@@ -35,7 +35,14 @@ class Normalisation(NamedTuple):
 
     def __call__(self, stored: Any) -> Array:
         """float32 [N, ...] of stored values [N, ...]."""
-        values = jnp.asarray(stored).astype(jnp.float32) * jnp.float32(self.scale)
+        return self.of_scaled(self.scaled(stored))
+
+    def scaled(self, stored: Any) -> Array:
+        """stored * scale: float32 [N, ...], in [0, 1] for images of integers."""
+        return jnp.asarray(stored).astype(jnp.float32) * jnp.float32(self.scale)
+
+    def of_scaled(self, values: Array) -> Array:
+        """What a model sees of `scaled` values [N, ...]: float32 [N, ...]."""
         if self.offset is not None:
             values = values - _spread(self.offset, values.ndim)
         if self.factor is not None:

@@ -86,6 +86,8 @@ class Source(NamedTuple):
     prepare: (run, split) -> split; what a run's model sees in place of the images, example by example (features of
         frozen layers), float32 [N, ...]. None: the images, normalised
     subset: (run, labels [N]) -> rows [examples]; the part of the training split that a run trains on. None: all
+    augment: (run, step, position [B], image [B, ...] in [0, 1]) -> image; what happens to the images of a training
+        batch before they are normalised, see `augmentation.augmented`. None: nothing
     """
 
     name: str
@@ -100,6 +102,7 @@ class Source(NamedTuple):
     prepare: Callable[[Run, Split], Split] | None = None
     subset: Callable[[Run, Array], Array] | None = None
     examples: int = 0
+    augment: Callable[[Run, Array, Array, Array], Array] | None = None
 
     @property
     def classes(self) -> int:
@@ -130,10 +133,15 @@ class Source(NamedTuple):
         """
         position = batches.positions(self.batch_size)
         if "first" in data:
-            return self.take(data, run, (step - data["first"]) * jnp.uint32(self.batch_size) + position, position)
-        size = data["label"].shape[0]
-        seed = run["seed"] if self.order == "seed" else jnp.uint32(0)
-        return self.take(data, run, self.places(seed, step, position, size), position)
+            index = (step - data["first"]) * jnp.uint32(self.batch_size) + position
+        else:
+            seed = run["seed"] if self.order == "seed" else jnp.uint32(0)
+            index = self.places(seed, step, position, data["label"].shape[0])
+        if self.augment is None:
+            return self.take(data, run, index, position)
+        rows = {key: values[index] for key, values in data.items() if key != "first"}
+        image = self.augment(run, step, position, self.normalisation.scaled(rows["image"]))
+        return rows | {"image": self.normalisation.of_scaled(image), "position": position}
 
     def places(self, order_seed: Any, step: Any, position: Any, size: int) -> Any:
         """Which of `size` training examples stand at `position` [B] of a step's batch: uint32 [B], numpy or jax."""

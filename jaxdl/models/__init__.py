@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoder": ["Autoencoder"],
         "batch_norm": ["batch_norm"],
         "by_name": ["named"],
+        "calling": ["forward", "initialise"],
         "conv_vae": ["ConvVAE"],
         "convolution": ["Convolution", "convolve"],
         "densenet": ["CifarDenseNet", "DenseNet"],

@@ -13,11 +13,30 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import UserError, unknown
+from jaxdl.models.calling import mode
+from jaxdl.models.densenet import CifarDenseNet, DenseNet
+from jaxdl.models.lenet import LeNet5
 from jaxdl.models.mlp import MLP
+from jaxdl.models.resnet import CifarResNet, ResNet
+from jaxdl.models.small_cnn import DigitsCNN, KerasCNN
+
+
+def _residual(settings: Any) -> dict[str, Any]:
+    return dict(depth=settings.depth, shortcut=settings.shortcut, initialisation=settings.initialisation)
+
 
 # name -> (settings of the config's `model`, classes) -> module
 MODELS: dict[str, Callable[[Any, int], nn.Module]] = {
-    "mlp": lambda settings, classes: MLP(settings.widths, classes, settings.unit, settings.initialisation),
+    "mlp": lambda s, classes: MLP(s.widths, classes, s.unit, s.initialisation),
+    "lenet": lambda s, classes: LeNet5(classes, s.initialisation),
+    "keras_cnn": lambda s, classes: KerasCNN(classes, s.initialisation),
+    "digits_cnn": lambda s, classes: DigitsCNN(classes, s.initialisation),
+    "cifar_resnet": lambda s, classes: CifarResNet(classes=classes, **_residual(s)),
+    "resnet": lambda s, classes: ResNet(classes=classes, stride_in_3x3=s.stride_in_3x3, **_residual(s)),
+    "cifar_densenet": lambda s, classes: CifarDenseNet(
+        s.depth, s.growth_rate, classes, s.bottleneck, s.compression, s.initialisation
+    ),
+    "densenet": lambda s, classes: DenseNet(s.depth, classes, s.initialisation),
 }
 
 
@@ -25,7 +44,8 @@ def named(settings: Any, classes: int, image_shape: tuple[int, ...]) -> nn.Modul
     """The network that a config's `model` section asks for: image [B, *image_shape] -> logits [B, classes].
 
     settings.name: a name in MODELS, which read the other settings; or FILE:CLASS, a Flax module of the user's in
-        FILE or FILE.py that takes `classes` and no other argument
+        FILE or FILE.py that takes `classes` and no other argument. It is called with images, and with `train` if it
+        has such an argument, as one with batch norm has
 
     Raises UserError where there is no such model, or where it is not such a function.
     """
@@ -33,21 +53,32 @@ def named(settings: Any, classes: int, image_shape: tuple[int, ...]) -> nn.Modul
     if ":" not in settings.name:
         if settings.name not in MODELS:
             raise unknown("model", settings.name, [*MODELS, "FILE:CLASS"])
-        return MODELS[settings.name](settings, classes)
+        network = MODELS[settings.name](settings, classes)
+        _shapes(network, image_shape)  # the network says what it does not take
+        return network
     found = _load(settings.name)
     try:
         network = found(classes=classes)
-        logits, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros((2, *image_shape)))
+        logits, variables = _shapes(network, image_shape)
     except Exception as error:  # whatever the user's code raises is about the user's code
         reason = next(iter(str(error).splitlines()), repr(error))
         raise UserError(f"{settings.name}(classes={classes}) can't take images {image_shape}: {reason}") from error
     if getattr(logits, "shape", None) != (2, classes):
         shape = getattr(logits, "shape", type(logits).__name__)
         raise UserError(f"{settings.name} gives {shape} for 2 images: it must give logits (2, {classes})")
-    further = sorted(set(variables) - {"params"})
-    if further:
-        raise UserError(f"{settings.name} keeps {', '.join(further)} beside its parameters, which no task carries yet")
+    if "params" in variables and len(variables) > 1 and not mode(network, True):
+        kept = ", ".join(sorted(set(variables) - {"params"}))
+        raise UserError(f"{settings.name} keeps {kept} beside its parameters: its __call__ must take `train`")
     return network
+
+
+def _shapes(network: nn.Module, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """What the network gives for 2 images, and its variables, as shapes."""
+
+    def init(key: Any, images: Any) -> tuple[Any, Any]:
+        return network.init_with_output(key, images, **mode(network, False))
+
+    return jax.eval_shape(init, jax.random.key(0), jnp.zeros((2, *image_shape)))
 
 
 def fingerprint(name: str) -> str:

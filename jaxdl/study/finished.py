@@ -26,12 +26,14 @@ class Model(NamedTuple):
     apply: images as the data set stores them [B, ...] -> what it makes of them, see the `predict` of its task: the
         classes' probabilities [B, classes], a reconstruction [B, inputs]
     group: has the config and the source that it was trained with
+    network: the module, see `models.forward`; None where it is not one that maps images to its output
     """
 
     params: Any
     model_state: Any
     apply: Callable[[Any], np.ndarray]
     group: Group
+    network: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,4 +232,4 @@ def trained(launch: Launch, group: Group, one: Runs) -> Model:
         run, params, model_state = first
         return task.predict(params, model_state, source.seen(run, images), run)
 
-    return Model(first[1], first[2], lambda images: np.asarray(predict(first, np.asarray(images))), group)
+    return Model(first[1], first[2], lambda images: np.asarray(predict(first, np.asarray(images))), group, task.network)

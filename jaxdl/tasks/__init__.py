@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradients": ["gradient_moments"],
         "importance": ["log_likelihood"],
         "reconstruction": ["kl_sparsity", "reconstruct"],
+        "regression": ["regress"],
         "strengths": ["check_strengths"],
         "task": ["Task"],
     },

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from jaxdl import models
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 
@@ -17,10 +18,9 @@ def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
     """
 
     def init(run: Run, key: Array) -> tuple[Any, Any]:
-        return model.init(key, jnp.zeros((1, *image_shape)))["params"], {}
+        return models.initialise(model, key, image_shape)
 
-    def per_example(params: Any, batch: Batch) -> Metrics:
-        logits = model.apply({"params": params}, batch["image"])  # [B, classes]
+    def per_example(logits: Array, batch: Batch) -> Metrics:
         # A product with one-hot labels, because the gradient of an indexed read is a scatter: slow on every device.
         target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
         loss = -(jax.nn.log_softmax(logits) * target).sum(axis=-1)
@@ -28,13 +28,15 @@ def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
         return {"loss": loss, "error": error}
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
-        values = per_example(params, batch)
+        logits, model_state = models.forward(model, params, model_state, batch["image"], train=True)
+        values = per_example(logits, batch)
         return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
-        return per_example(params, batch)
+        logits, _ = models.forward(model, params, model_state, batch["image"], train=False)
+        return per_example(logits, batch)
 
     def predict(params: Any, model_state: Any, image: Array, run: Run) -> Array:
-        return jax.nn.softmax(model.apply({"params": params}, image))
+        return jax.nn.softmax(models.forward(model, params, model_state, image, train=False)[0])
 
-    return Task(init, loss, evaluate, predict=predict)
+    return Task(init, loss, evaluate, predict=predict, network=model)

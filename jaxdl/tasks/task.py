@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flax import linen as nn
 from jax import Array
 
 Run = dict[str, Any]  # {"seed": uint32, "hyper": {name: float32}, ...}, all traced
@@ -18,6 +19,7 @@ class Task(NamedTuple):
     evaluate(params, model_state, batch, run, key) -> {name: values [B]}, one value per example
     summarise({name: [N]}) -> {name: scalar}; None: the mean of each
     predict(params, model_state, image [B, ...], run) -> what the network makes of images, [B, ...]; None: nothing
+    network: the one network that it trains, as `models.forward` calls it; None where there is no such one
     """
 
     init: Callable[[Run, Array], tuple[Any, Any]]
@@ -25,3 +27,4 @@ class Task(NamedTuple):
     evaluate: Callable[[Any, Any, Batch, Run, Array], Metrics]
     summarise: Callable[[Metrics], Metrics] | None = None
     predict: Callable[[Any, Any, Array, Run], Array] | None = None
+    network: nn.Module | None = None

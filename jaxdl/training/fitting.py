@@ -97,6 +97,8 @@ def fit(
     terms = [steps, every, average, patience, select, *seen]
     if len(program.measured) < len(SPLITS):
         terms.append(program.measured)
+    if patience:  # the best parameters and, unlike once, what the model kept with them
+        terms.append("best state")
     keys = _keys(runs, terms, identity or [""] * total)
     folder = settings.folder / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,8 +273,7 @@ def _read(program: Program, place: Path, count: int) -> dict[str, _End]:
     tree, further, notes = restored
     state = tree["state"]
     chunk = Fitted(
-        _best(further, state.evaluated),
-        state.model_state,
+        *_best(further, state.measured),
         state.step.astype(int),
         np.where(np.isfinite(state.loss), 0, state.step).astype(int),
         {metric: np.array(values) for metric, values in notes["finished"].items()},
@@ -290,12 +291,11 @@ def _read(program: Program, place: Path, count: int) -> dict[str, _End]:
     return {key: end(number) for number, key in enumerate(notes["runs"])}
 
 
-def _best(further: dict[str, np.ndarray], params: Any) -> Any:
-    """The parameters that early stopping kept, where it was on; else `params`."""
-    named = {
-        "['best']" + jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    return jax.tree.unflatten(jax.tree.structure(params), [further.get(name, leaf) for name, leaf in named.items()])
+def _best(further: dict[str, np.ndarray], measured: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Parameters and model state that early stopping kept, where it was on; else those `measured`."""
+    paths = jax.tree_util.tree_leaves_with_path(measured)
+    named = {"['best']" + jax.tree_util.keystr(path): leaf for path, leaf in paths}
+    return jax.tree.unflatten(jax.tree.structure(measured), [further.get(name, leaf) for name, leaf in named.items()])
 
 
 def _keys(runs: dict[str, Any], terms: list[Any], identity: Sequence[str]) -> list[str]:

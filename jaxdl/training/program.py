@@ -181,7 +181,7 @@ class Program:
         if call is None:
             return None
         copies = count * (len(spread.devices) if spread.strategy == "pmap" else 1)  # pmap: every device holds every run
-        held = _bytes((state, self.abstract_run, own, until)) + (_bytes(state.evaluated) if keeps_best else 0)
+        held = _bytes((state, self.abstract_run, own, until)) + (_bytes(state.measured) if keeps_best else 0)
         # Beside what is held all the time there is either a call of `advance`, or what a call of `evaluate` gives.
         return copies * held + max(len(spread.devices) * call, copies * _bytes(self.abstract_values))
 
@@ -217,11 +217,11 @@ def most_that_fit(
     return max((count for count in bytes if bytes[count] <= memory), default=slots)
 
 
-def keep_best(best: Any, params: Any, better: Any) -> Any:
+def keep_best(best: Any, measured: Any, better: Any) -> Any:
     def choose(old: Any, new: Any) -> Any:
         return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)  # [R] -> [R, 1, ...]
 
-    return jax.tree.map(choose, best, params)
+    return jax.tree.map(choose, best, measured)
 
 
 def _up(count: int, slots: int) -> int:

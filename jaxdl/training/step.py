@@ -35,9 +35,9 @@ class State(NamedTuple):
     loss: Array
 
     @property
-    def evaluated(self) -> Any:
-        """The parameters that are measured and used: the average where one is kept."""
-        return self.params if self.average is None else self.average
+    def measured(self) -> tuple[Any, Any]:
+        """What is measured and used: the parameters, or their average where one is kept, and the model's state."""
+        return (self.params if self.average is None else self.average), self.model_state
 
 
 def key(name: str, run: Run, stream: int, step: Array | int = 0) -> Array:

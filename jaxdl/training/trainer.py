@@ -122,14 +122,14 @@ class Trainer:
     def _first(self, run: Any) -> tuple[State, Any]:
         state = self.program.init((run,), {})
         self._look(state)
-        return state, jax.tree.map(jnp.copy, state.evaluated) if self.patience else None
+        return state, jax.tree.map(jnp.copy, state.measured) if self.patience else None
 
     def _restore(self) -> tuple[State, Any] | None:
         count = len(self.chunk)
         state = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), self.program.abstract_state
         )
-        like = {"state": state, "best": state.evaluated if self.patience else None}
+        like = {"state": state, "best": state.measured if self.patience else None}
         found = checkpoints.restore(self.folder, like, self.settings.warn)
         if found is None:
             return None
@@ -157,11 +157,11 @@ class Trainer:
     ) -> dict[str, dict[str, np.ndarray]]:
         """{split: {metric: float32 [M, N]}} of the chunk's M runs; zeros for those not `chosen` [padded M]."""
         program, spread = self.program, self.spread
-        params = best if best is not None else state.evaluated
+        params, model_state = best if best is not None else state.measured
         wanted = spread.place({split: chosen & (split in splits) for split in SPLITS})
 
         def values(data: Any, own: Any) -> Any:
-            return program.evaluate((params, state.model_state, run, own, wanted), {"data": data})
+            return program.evaluate((params, model_state, run, own, wanted), {"data": data})
 
         found = jax.device_get(values(shared["data"], own)) if splits and (shared["data"] or own) else {}
         for split in set(splits) & set(program.streamed):
@@ -173,7 +173,8 @@ class Trainer:
         return jax.tree.map(lambda leaf: leaf[: len(self.chunk)], {split: found[split] for split in splits})
 
     def _log(self, until: int, state: State, best: Any, run: Any, own: Any, shared: Any) -> Any:
-        """Write down where the runs are that reached this step; returns the best parameters so far."""
+        """Write down where the runs are that reached this step; returns the best parameters so far, and
+        what the model kept with them."""
         here = (self.step == until) & np.isfinite(self.loss)
         since = until - (until - 1) // self.every * self.every
         sums = jax.device_get(state.metrics)
@@ -190,7 +191,7 @@ class Trainer:
             self.stale = np.where(here, np.where(better, 0, self.stale + 1), self.stale)
             self.limit = np.where(here & (self.stale >= self.patience), until, self.limit)
             padded = np.where(np.arange(len(self.rows)) < len(here), better[self.rows], False)
-            best = self.program.keep(best, state.evaluated, self.spread.place(padded))
+            best = self.program.keep(best, state.measured, self.spread.place(padded))
         row = {
             "step": until,
             "here": here.tolist(),

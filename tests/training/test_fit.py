@@ -262,7 +262,7 @@ def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bench, same, monkeypatch
     class Spy(fitting.Trainer):
         def _look(self, state):
             super()._look(state)
-            seen[int(self.step[0])] = jax.device_get((state.evaluated, state.model_state))
+            seen[int(self.step[0])] = jax.device_get(state.measured)
 
     runs = bench.make_runs([3, 8], **bench.HYPER | {"momentum": 0.9})
     with monkeypatch.context() as patch:

@@ -86,7 +86,7 @@ def test_the_loop_is_plain(noisy, close):
     for params in noisy.trace[1:]:
         average = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * np.float64(new), average, params)
     close(state.average, average)
-    close(state.evaluated, average)
+    close(state.measured[0], average)
 
 
 def test_metrics_are_sums_since_the_last_log(noisy):
