@@ -4,6 +4,22 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["augmentation", "cache", "contents", "downloads", "loading", "normalisation", "order", "splits", "streaming", "tfds"],
-    submod_attrs={"augmentation": ["augmented"], "binarisation": ["binarised"], "loading": ["SETS", "load"], "source": ["Arrays", "Rows", "Source"]},
+    submodules=[
+        "augmentation",
+        "cache",
+        "contents",
+        "downloads",
+        "loading",
+        "normalisation",
+        "order",
+        "splits",
+        "streaming",
+        "tfds",
+    ],
+    submod_attrs={
+        "augmentation": ["augmented"],
+        "binarisation": ["binarised"],
+        "loading": ["SETS", "load"],
+        "source": ["Arrays", "Rows", "Source"],
+    },
 )

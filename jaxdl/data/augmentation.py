@@ -7,8 +7,8 @@
 
 What happens to an example depends on (key, its position in the whole batch) alone. With a key of (seed, step), and with
 an order of examples that is a function of (seed, step), each (run, epoch, example) has its own draws, which neither the
-number of devices, nor other runs, nor an interruption changes. Every transformation draws from its own key, so that switching one on leaves the draws of the others as they
-were.
+number of devices, nor other runs, nor an interruption changes. Every transformation draws from its own key, so that
+switching one on leaves the draws of the others as they were.
 """
 
 import math
