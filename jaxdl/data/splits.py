@@ -13,7 +13,7 @@ def split(name: str, arrays: Arrays, train: int, validation: int) -> dict[str, S
     """{"train", "validation", "test"} with `train` and `validation` examples, as rows of the arrays.
 
     Official splits are kept. Where there is no official validation split, it is carved from the training split;
-    where there is no official test split, the test split is what train and validation leave over.
+    where there is no official test split, the test split is what train and validation leave over, perhaps nothing.
 
     validation: 0 takes the official split, else a sixth of the training split
     train: 0 takes all that is left, but for as many test as validation examples where no test split is official
@@ -28,10 +28,9 @@ def split(name: str, arrays: Arrays, train: int, validation: int) -> dict[str, S
     carved = 0 if own_validation else validation or size // 6
     used = train or size - carved - (0 if own_test else carved or size // 6)
     left = size - carved - used
-    if used < 1 or (carved < 1 and not own_validation) or left < (0 if own_test else 1):
+    if used < 1 or (carved < 1 and not own_validation) or left < 0:
         raise UserError(
             f"data.train={train} and data.validation={validation} do not fit {name}: it has {size} examples"
-            + ("" if own_test else ", of which the test split needs at least one")
             + "; 0 and 0 leave it to the set"
         )
     rows = stratified(np.asarray(pool["label"]))

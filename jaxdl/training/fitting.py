@@ -66,6 +66,7 @@ def fit(
     *,
     steps: int,
     evaluations: int = 20,
+    every: int = 0,
     average: float = 0.0,
     patience: int = 0,
     select: tuple[str, str] = ("validation_loss", "min"),
@@ -77,6 +78,7 @@ def fit(
     runs: {"seed": uint32 [R], "hyper": {name: float32 [R]}, ...}; further entries are pytrees of [R, ...] that
         the task reads (a start, frozen layers)
     evaluations: how often, evenly spread, metrics are logged and the validation split is measured
+    every: after how many steps, instead; 0 takes it from `evaluations`
     average: decay of the moving average of the parameters, which is then what is measured; 0 keeps none
     patience: stop a run after so many evaluations without a better `select` metric, and keep the best
         parameters; 0 always trains to the end
@@ -87,11 +89,11 @@ def fit(
     finished where `settings` forbid training; Interrupted (with
     everything saved) when a signal asked to stop.
     """
-    _check(steps, evaluations, average, patience, measured)
+    _check(source, steps, evaluations, every, average, patience, measured)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
-    every = max(1, -(-steps // max(1, evaluations)))
+    every = every or max(1, -(-steps // max(1, evaluations)))
     seen = [source.fingerprint, source.normalisation.plain(), source.batch_size, source.order, source.examples]
     seen += [len(source.data[split]["label"]) for split in SPLITS]
     terms = [steps, every, average, patience, select, *seen]
@@ -136,13 +138,14 @@ def plan(
     *,
     steps: int,
     evaluations: int = 20,
+    every: int = 0,
     average: float = 0.0,
     patience: int = 0,
     select: tuple[str, str] = ("validation_loss", "min"),
     measured: Sequence[str] = SPLITS,
 ) -> tuple[Plan, Fitted]:
     """What `fit` would do with the same arguments, by shape evaluation alone; the result holds zeros of its shapes."""
-    _check(steps, evaluations, average, patience, measured)
+    _check(source, steps, evaluations, every, average, patience, measured)
     runs = {key: jax.tree.map(np.asarray, value) for key, value in runs.items()}
     program = Program(name, task, optimizer, source, runs, settings, average, measured)
     total = len(runs["seed"])
@@ -197,15 +200,19 @@ def _write_pace(folder: Path, seconds_per_run_step: float, compiled: Compiled) -
         checkpoints.write_atomically(folder / PACE, json.dumps(values))
 
 
-def _check(steps: int, evaluations: int, average: float, patience: int, measured: Sequence[str]) -> None:
-    if steps < 0 or evaluations < 1 or patience < 0:
+def _check(
+    source: Any, steps: int, evaluations: int, every: int, average: float, patience: int, measured: Sequence[str]
+) -> None:
+    if steps < 0 or evaluations < 1 or every < 0 or patience < 0:
         raise UserError(
-            f"steps={steps}, evaluations={evaluations}, patience={patience} are not possible: valid are whole numbers, "
-            "evaluations from 1, the others from 0"
+            f"steps={steps}, evaluations={evaluations}, evaluated every {every} steps, patience={patience} are not "
+            "possible: valid are whole numbers, evaluations from 1, the others from 0"
         )
     for split in measured:
         if split not in SPLITS:
             raise unknown("split to measure", split, SPLITS)
+        if not len(source.data[split]["label"]):
+            raise UserError(f"the {split} split of {source.name} has no example: ask for fewer in the other splits")
     if not 0 <= average < 1:
         raise UserError(f"average={average} is not possible: valid is 0 (off) to below 1, the decay of the mean")
 

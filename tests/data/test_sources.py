@@ -310,7 +310,7 @@ def test_splits_are_the_same_in_another_process(digits):
         ({}, -8, "batch_size=-8 is not possible"),
         ({}, 1201, "batch_size=1201 is not possible: valid is 1 to 1200"),
         ({"train": 1700}, 32, "data.train=1700 and data.validation=200 do not fit digits: it has 1797 examples"),
-        ({"train": 1597}, 32, "do not fit digits: it has 1797 examples, of which the test split needs at least one"),
+        ({"train": 1597}, 32, "do not fit digits: it has 1797 examples; 0 and 0 leave it to the set"),
         ({"normalise": "chanel"}, 32, "unknown data.normalise 'chanel'; did you mean 'channel'?"),
     ],
 )
