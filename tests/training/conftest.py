@@ -38,7 +38,7 @@ def make_runs(seeds, **hyper):
 def optimizer(hyper):
     """Momentum with weight decay on the kernels; `hyper` as in a run."""
     section = {"name": "momentum", "schedule": "constant", "warmup": 0.0, "milestones": (), "decay": 1.0}
-    rest = {"clip_norm": 0.0, "weight_decay": "kernel=1,bias=0", "learning_rate_multipliers": ".*=1"}
+    rest = {"clip_norm": 0.0, "weight_decay": "kernel=1,bias|scale=0", "learning_rate_multipliers": ".*=1"}
     return training.optimizer(types.SimpleNamespace(**section, **rest), 100)(hyper)
 
 
