@@ -1,13 +1,14 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [loading] [streaming]
+    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [convolutions] [loading] [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
 compilations  how often `advance` is compiled for a 3 x 4 sweep of learning rate and weight decay
 vae           one epoch of a 784-200-200-50 variational autoencoder on MNIST in PyTorch, over the same inside `fit`;
               8 betas one after another, over the 8 spread over the devices
-
+convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter network (64) on MNIST and of ResNet-20 (128)
+              on CIFAR-10: PyTorch, as it is and with channels_last, over one run here and over a run on each device
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
 
@@ -31,12 +32,13 @@ import numpy as np
 
 from jaxdl import data, models, tasks, training
 from jaxdl.errors import UserError, unknown
+from launch import beside_torch
 
 RULE = SimpleNamespace(
     name="sgd", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
     weight_decay="kernel=1,bias=0", learning_rate_multipliers=".*=1",
 )  # fmt: skip
-REPEATS = 5
+REPEATS = 1
 
 
 def problem(name: str, hidden: int, batch_size: int) -> tuple[Any, Any, Callable]:
@@ -124,15 +126,15 @@ def spread_over_devices(
     """The ratio of 8 runs one by one on one device to all of them on all devices."""
     import jax
 
-    one_by_one = eight_runs(source, task, optimizer, runs, steps, jax.devices()[:1], 1)
-    together = eight_runs(source, task, optimizer, runs, steps, jax.devices(), 8)
+    one_by_one = in_programs(source, task, optimizer, runs, steps, jax.devices()[:1], 1)
+    together = in_programs(source, task, optimizer, runs, steps, jax.devices(), 8)
     ratio(f"one by one / spread over {len(jax.devices())} devices, {what}", one_by_one, together)
 
 
-def eight_runs(
+def in_programs(
     source: Any, task: Any, optimizer: Callable, runs: dict[str, Any], steps: int, devices: Any, at_once: int
 ) -> Callable[[], float]:
-    """A function that trains 8 runs, `at_once` in a program call, and returns the seconds of the calls."""
+    """A function that trains all runs, `at_once` in a program call, and returns the seconds of the calls."""
     import jax
 
     begin = training.make_init("runs", task, optimizer, source)
@@ -146,7 +148,7 @@ def eight_runs(
 
     def seconds() -> float:
         total = 0.0
-        for first in range(0, 8, at_once):
+        for first in range(0, len(runs["seed"]), at_once):
             chosen = spread.place(jax.tree.map(lambda leaf, here=slice(first, first + at_once): leaf[here], runs))
             state = jax.block_until_ready(init((chosen,), train))
             started = time.perf_counter()
@@ -178,17 +180,14 @@ def compilations() -> None:
     print(f"compilations of advance for a 3 x 4 sweep of learning rate and weight decay: {count}")
 
 
-WIDTHS, LATENT, BATCH = (200, 200), 50, 100
-HYPER = dict(learning_rate=1e-3, weight_decay=0.0, beta=1.0, noise=1.0, masking=0.0, free_bits=0.0, anneal=0.0)
-LAYERS = ("encoder_0", "encoder_1", "mean", "log_variance", "decoder_0", "decoder_1", "output")
-
-
 def vae() -> None:
     """The VAE of Kingma & Welling 2014 (arXiv 1312.6114) with the layers of Burda et al. 2016 (1509.00519)."""
     import jax
 
-    source = data.load(described("mnist", train=60000 - 5000, validation=5000), BATCH)
-    task = tasks.elbo(models.VAE(784, WIDTHS, LATENT), 784, binarise="resampled")
+    batch_size, autoencoders = beside_torch.BATCH, beside_torch.autoencoders
+    source = data.load(described("mnist", train=60000 - 5000, validation=5000), batch_size)
+    network = models.VAE(784, beside_torch.WIDTHS, beside_torch.LATENT)
+    task = tasks.elbo(network, 784, binarise="resampled")
     optimizer = training.optimizer(SimpleNamespace(**vars(RULE) | {"name": "adam"}), 1)
     one = autoencoders(1)
 
@@ -201,100 +200,77 @@ def vae() -> None:
         print("VAE against PyTorch: skipped, PyTorch is not here: pip install torch", flush=True)
     else:
         torch.set_num_threads(training.devices.cores())
-        check_same_loss(task, source)
+        beside_torch.check_same_loss(task, source)
         params, _ = task.init(jax.tree.map(lambda leaf: leaf[0], one), jax.random.key(0))
-        layers = torch_layers(params)
+        layers = beside_torch.torch_layers(params)
         images = torch.from_numpy(np.array(source.data["train"]["image"]).reshape(-1, 784)).float() / 255
         rule = torch.optim.Adam([weights for layer in layers.values() for weights in layer.parameters()], lr=1e-3)
 
         def in_torch() -> float:
-            started = time.perf_counter()
-            torch_epoch(layers, rule, images)
-            return time.perf_counter() - started
+            return timed(lambda: beside_torch.torch_epoch(layers, rule, images))
 
         theirs, ours = ratio("PyTorch / fit, one MNIST epoch of a 784-200-200-50 VAE, batch 100", in_torch, inside)
-        examples = source.steps_per_epoch * BATCH
+        examples = source.steps_per_epoch * batch_size
         print(f"  {examples / ours:,.0f} examples/s in fit, {examples / theirs:,.0f} in PyTorch", flush=True)
 
     betas = autoencoders(8, beta=np.geomspace(0.25, 32, 8))
     spread_over_devices("8 betas of the VAE, 200 steps", source, task, optimizer, betas, 200)
 
 
-def autoencoders(count: int, **changes: Any) -> dict[str, Any]:
-    """`count` runs of the VAE, all with one seed; changes: [count] values of a hyperparameter."""
-    hyper = {name: np.full(count, value, np.float32) for name, value in HYPER.items()}
-    return {
-        "seed": np.zeros(count, np.uint32),
-        "hyper": hyper | {name: np.asarray(values, np.float32) for name, values in changes.items()},
-    }
+def convolutions() -> None:
+    """Whole training steps, batches included, in float32 with the same optimizer."""
+    try:
+        import torch
+    except ImportError:
+        print("convolutions against PyTorch: skipped, PyTorch is not here: pip install torch", flush=True)
+        return
+    torch.set_num_threads(training.devices.cores())
+    momentum = "momentum", lambda weights: torch.optim.SGD(weights, 0.001, 0.9)
+    rmsprop = "rmsprop", lambda weights: torch.optim.RMSprop(weights, 0.001, alpha=0.9)
+    train_beside_torch("lenet", "mnist", 64, 200, *momentum)
+    train_beside_torch("keras_cnn", "mnist", 64, 60, *rmsprop)
+    train_beside_torch("cifar_resnet", "cifar10", 128, 6, *momentum)
 
 
-def torch_layers(params: Any) -> dict[str, Any]:
-    """{name: torch.nn.Linear} with the weights of `models.VAE`."""
-    import torch
-
-    layers = {}
-    for name in LAYERS:
-        kernel, bias = (torch.from_numpy(np.array(params[name][part])) for part in ("kernel", "bias"))
-        layers[name] = torch.nn.Linear(*kernel.shape)
-        layers[name].load_state_dict({"weight": kernel.T, "bias": bias})  # [in, out] -> [out, in]
-    return layers
-
-
-def torch_loss(layers: dict[str, Any], image: Any, epsilon: Any) -> Any:
-    """-ELBO, the mean over the batch, of binary images [B, 784] with noise [B, LATENT]."""
-    import torch
-    from torch.nn import functional
-
-    hidden = torch.tanh(layers["encoder_1"](torch.tanh(layers["encoder_0"](image))))
-    mean, log_variance = layers["mean"](hidden), layers["log_variance"](hidden)
-    code = mean + torch.exp(0.5 * log_variance) * epsilon
-    logits = layers["output"](torch.tanh(layers["decoder_1"](torch.tanh(layers["decoder_0"](code)))))
-    reconstruction = functional.binary_cross_entropy_with_logits(logits, image, reduction="sum")
-    kl = 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum()
-    return (reconstruction + kl) / len(image)
-
-
-def torch_epoch(layers: dict[str, Any], rule: Any, images: Any) -> None:
-    """Every image once, in a new order, binarised anew. images: [N, 784] in [0, 1]"""
-    import torch
-
-    order = torch.randperm(len(images))
-    for first in range(0, len(images) - BATCH + 1, BATCH):
-        image = torch.bernoulli(images.index_select(0, order[first : first + BATCH]))
-        rule.zero_grad()
-        torch_loss(layers, image, torch.randn(BATCH, LATENT)).backward()
-        rule.step()
-
-
-def check_same_loss(task: Any, source: Any) -> None:
-    """UserError unless the task and `torch_loss` agree in value and gradient: what differs is not to be compared.
-
-    The images are 0 or 1 already, so that binarising leaves them; the noise is what the task draws.
-    """
+def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule: str, torch_rule: Callable) -> None:
+    """One network: PyTorch's time over that of one run, and over that of a run on each device."""
     import jax
     import torch
 
-    from jaxdl import batch as batches
-    from jaxdl.tasks.elbo import CODE
-
-    run, key = jax.tree.map(lambda leaf: leaf[0], autoencoders(1)), jax.random.key(1)
-    params, state = task.init(run, jax.random.key(0))
-    position = np.arange(BATCH, dtype=np.uint32)
-    image = (np.asarray(source.data["train"]["image"][:BATCH]).reshape(BATCH, 784) >= 128).astype(np.float32)
-    batch = {"image": image, "label": np.zeros(BATCH, np.int32), "position": position}
-    ours, gradient = jax.value_and_grad(lambda params: task.loss(params, state, batch, run, key)[0])(params)
-    epsilon = batches.normal(jax.random.fold_in(key, CODE), position, (1, LATENT))[:, 0]
-    layers = torch_layers(params)
-    theirs = torch_loss(layers, torch.from_numpy(image), torch.from_numpy(np.array(epsilon)))
-    theirs.backward()
-    pairs = [(ours, theirs.detach().numpy())]
-    for name, layer in layers.items():
-        pairs += [(gradient[name]["kernel"].T, layer.weight.grad.numpy()), (gradient[name]["bias"], layer.bias.grad)]
-    for here, there in pairs:
-        here, there = np.asarray(here), np.asarray(there)
-        if not np.abs(here - there).max() <= 1e-5 * np.abs(there).max():
-            raise UserError(f"the VAEs of jaxdl and PyTorch differ: {here.ravel()[:3]} and {there.ravel()[:3]}")
+    source = data.load(described(images), batch_size)
+    train, devices = source.data["train"], jax.devices()
+    count, shape = len(devices), train["image"].shape[1:]
+    settings = SimpleNamespace(name=name, depth=20, shortcut="A", initialisation="he_normal", as_dict=dict)
+    task = tasks.classify(models.named(settings, 10, shape), shape)
+    optimizer = training.optimizer(SimpleNamespace(**vars(RULE) | {"name": rule, "weight_decay": ".*=0"}), 1)
+    hyper = {"learning_rate": 0.001, "momentum": 0.9, "weight_decay": 0.0}
+    each = {
+        "seed": np.arange(count, dtype=np.uint32),
+        "hyper": {key: np.full(count, value, np.float32) for key, value in hyper.items()},
+    }
+    alone = in_programs(source, task, optimizer, jax.tree.map(lambda leaf: leaf[:1], each), steps, devices[:1], 1)
+    beside = in_programs(source, task, optimizer, each, steps, devices, count)
+    pixels = torch.from_numpy(np.array(train["image"]).transpose(0, 3, 1, 2).copy())  # NHWC -> NCHW
+    labels = torch.from_numpy(np.array(train["label"], np.int64))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.init, {}, jax.random.key(0))[0]))
+    for layout in ("default", "channels_last"):
+        network = beside_torch.network(name)
+        if parameters != sum(weights.numel() for weights in network.parameters()):
+            raise UserError(f"{name} of jaxdl and of PyTorch differ in their parameters")
+        make_steps = beside_torch.steps_in_torch(
+            network, torch_rule(network.parameters()), pixels, labels, batch_size, layout == "channels_last"
+        )
+        what = f"{name}, batch {batch_size}, {steps} steps: PyTorch {layout}"
+        theirs, ours = ratio(
+            f"{what} / one run here", lambda make_steps=make_steps: timed(lambda: make_steps(steps)), alone
+        )
+        _, all_ours = ratio(
+            f"{what} x {count} / a run on each device",
+            lambda make_steps=make_steps: timed(lambda: make_steps(count * steps)),
+            beside,
+        )
+        rates = [steps * batch_size / theirs, steps * batch_size / ours, count * steps * batch_size / all_ours]
+        print("  examples/s: PyTorch {:,.0f}; here {:,.0f}, {:,.0f} in all".format(*rates), flush=True)
 
 
 FIRST_BATCH = """
@@ -386,42 +362,20 @@ def streaming() -> None:
 def resnet_step(source: Any) -> tuple[Callable, Any]:
     """One SGD step of a ResNet-20 for CIFAR (He et al. 2015, arXiv 1512.03385, section 4.2), on a streamed block."""
     import jax
-    import jax.numpy as jnp
-    import optax
-    from flax import linen as nn
 
-    class ResNet20(nn.Module):
-        @nn.compact
-        def __call__(self, x: Any) -> Any:
-            def normalised(x: Any, width: int, stride: int = 1) -> Any:
-                x = nn.Conv(width, (3, 3), stride, use_bias=False)(x)
-                return nn.BatchNorm(use_running_average=False)(x)
+    task = tasks.classify(models.CifarResNet(20, 10), source.data["train"]["image"].shape[1:])
+    optimizer = training.optimizer(SimpleNamespace(**vars(RULE) | {"weight_decay": ".*=0"}), 1)
+    run = jax.tree.map(lambda leaf: leaf[0], runs(1))
+    one_step = training.make_step("streaming", task, optimizer)
+    state = training.make_init("streaming", task, optimizer, source)(run, source.data["train"])
+    return jax.jit(lambda state, block, number: one_step(state, source.batch(block, run, number), run)[0]), state
 
-            x = nn.relu(normalised(x, 16))
-            for width, stride in ((16, 1), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1)):
-                inner = normalised(nn.relu(normalised(x, width, stride)), width)
-                shortcut = jnp.pad(x[:, ::stride, ::stride], ((0, 0),) * 3 + ((0, width - x.shape[-1]),))  # option A
-                x = nn.relu(inner + shortcut)
-            return nn.Dense(10)(x.mean(axis=(1, 2)))
 
-    network, rule = ResNet20(), optax.sgd(0.1, 0.9)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    run = {"seed": np.uint32(0)}
-
-    @jax.jit
-    def step(state: Any, block: Any, number: Any) -> Any:
-        params, memory = state
-        batch = source.batch(block, run, number)
-
-        def loss(params: Any) -> Any:
-            mutable = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, _ = network.apply(mutable, batch["image"], mutable=["batch_stats"])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
-
-        updates, memory = rule.update(jax.grad(loss)(params), memory)
-        return optax.apply_updates(params, updates), memory
-
-    return step, (variables["params"], rule.init(variables["params"]))
+def timed(work: Callable[[], None]) -> float:
+    """The seconds that it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tuple[float, float]:
@@ -434,8 +388,8 @@ def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tu
 
 
 PARTS = {
-    "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae, "loading": loading,
-    "streaming": streaming,
+    "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae,
+    "convolutions": convolutions, "loading": loading, "streaming": streaming,
 }  # fmt: skip
 
 

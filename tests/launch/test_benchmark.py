@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl import models, tasks
 from jaxdl.errors import UserError
-from launch import benchmark
+from launch import beside_torch
 
 SOURCE = SimpleNamespace(
     data={"train": {"image": np.random.default_rng(0).integers(0, 256, (100, 28, 28, 1), np.uint8)}}
@@ -15,7 +15,7 @@ SOURCE = SimpleNamespace(
 
 
 def task(**options):
-    return tasks.elbo(models.VAE(784, benchmark.WIDTHS, benchmark.LATENT, **options), 784, binarise="resampled")
+    return tasks.elbo(models.VAE(784, beside_torch.WIDTHS, beside_torch.LATENT, **options), 784, binarise="resampled")
 
 
 @pytest.fixture(autouse=True)
@@ -24,21 +24,21 @@ def torch():
 
 
 def test_both_have_the_same_loss_and_gradients():
-    benchmark.check_same_loss(task(), SOURCE)
+    beside_torch.check_same_loss(task(), SOURCE)
 
 
 def test_another_network_is_not_compared():
     with pytest.raises(UserError, match="jaxdl and PyTorch differ"):
-        benchmark.check_same_loss(task(unit="relu"), SOURCE)
+        beside_torch.check_same_loss(task(unit="relu"), SOURCE)
 
 
 def test_another_gradient_is_not_compared(monkeypatch):
-    right = benchmark.torch_loss
+    right = beside_torch.torch_loss
 
     def doubled(*arguments):
         loss = right(*arguments)
         return 2 * loss - loss.detach()
 
-    monkeypatch.setattr(benchmark, "torch_loss", doubled)
+    monkeypatch.setattr(beside_torch, "torch_loss", doubled)
     with pytest.raises(UserError, match="jaxdl and PyTorch differ"):
-        benchmark.check_same_loss(task(), SOURCE)
+        beside_torch.check_same_loss(task(), SOURCE)
