@@ -83,6 +83,9 @@ class Study:
     claims: config -> what the papers claim of these variants, see `jaxdl.study.claims`
     published: config -> [Published], the papers' numbers for these variants
     differs: config -> in what this recipe differs from the papers', one sentence each
+    opening: (config, source, runs, most) -> lines for a reader to see first, say a table of the network's layers. They
+        are printed before training, and stand whole (most = 0) in the report; on a terminal `most` is how many rows a
+        table may have
     further: what to run next, {what: arguments}, printed at the end
     actions: {flag: what the command can do with a trained run}, of `default_variant` unless --variant names another
     """
@@ -98,6 +101,7 @@ class Study:
     published: Callable[[Config], list[Any]] = lambda config: []
     differs: Callable[[Config], list[str]] = lambda config: []
     notes: Callable[[Config, Any], list[str]] = lambda config, results: []
+    opening: Callable[..., list[str]] = lambda config, source, runs, most: []
     further: dict[str, str] = dataclasses.field(default_factory=dict)
     actions: dict[str, Action] = dataclasses.field(default_factory=dict)
     default_variant: str = ""
@@ -302,6 +306,7 @@ class Study:
         asked = launching.Asked(values, Path(options.workdir), options.only, tuple(options.sweep), command)
         launch = launching.check(launching.prepare(self, asked, requests))
         if options.list:
+            terminal.print_opening(launch)
             terminal.print_plan(launch)
         elif options.figure:
             run.check_there(launch)
@@ -316,6 +321,8 @@ class Study:
             print(f"host {team.index} of {team.count}: {mine.sum()} of {len(mine)} runs, handed to host 0")
             self._exit(launch.missing() & mine)
         else:
+            if launch.missing().any() and not options.report:
+                terminal.print_opening(launch)
             if options.report:
                 found, trained = run.reread(launch), 0
             elif team.count > 1:

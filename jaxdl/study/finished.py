@@ -155,6 +155,7 @@ def look(launch: Launch) -> Finished:
         differs=list(differs),
         figures=[],
         command=launch.asked.command,
+        opening=launch.opening,
     )
     return Finished(launch, content)
 

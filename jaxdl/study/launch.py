@@ -1,6 +1,7 @@
 """What a command asks for: groups of runs with their data and settings. The one place where studies meet training."""
 
 import dataclasses
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -86,6 +87,19 @@ class Launch:
     def widths(self) -> dict[str, int]:
         """{fit: runs side by side on a device}."""
         return {group.named(each.name): each.width for group, each in self.plans}
+
+    @functools.cached_property
+    def opening(self) -> list[str]:
+        """What the study has a reader see first, whole."""
+        return self.opened(0)
+
+    def opened(self, most: int) -> list[str]:
+        """The study's opening, its tables cut to `most` rows: that of the first group that can be trained."""
+        group = next((group for group in self.groups if not group.failure), self.groups[0])
+        lines = self.study.opening(group.config, group.source, group.runs, most)
+        if not lines or len(self.groups) == 1:
+            return lines
+        return [f"of {sweep.named(group.point)}, one of {len(self.groups)} points of the sweep:", *lines]
 
     def missing(self) -> np.ndarray:
         """Which runs have not ended, bool [R]."""

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 from jaxdl.study import charts, folders, report
 from jaxdl.study.claims import VERDICTS, Finding
-from jaxdl.study.results import Results, Row, headings, interval, is_fraction, shown, title
+from jaxdl.study.results import Results, Row, headings, interval, is_fraction, rank, shown, title
+from jaxdl.study.runs import Run
+from jaxdl.study.sweep import named
 
 NO_BREAK = "\u00a0"
 NO_RESULTS = "There are no results: no run has a metric of the table."
+REFRESH = 5  # seconds until a browser loads a page again that is not the last
 WORDS = {"packages": "versions", "machine": "hardware"}  # for keys of environment.json
 
 
@@ -23,6 +26,7 @@ class Page(NamedTuple):
     sentences: what was found; dots, curves, claims: see `charts`; caption: of the table
     trials, selected: the table of all trials, and the metric that ranks them; differs: from the paper
     lost: a line for each run without a result; pictures: see `picture`; environments: of the runs
+    opening: lines of text, what was trained; state: of a launch that has not ended; refresh: see REFRESH, 0: never
     """
 
     title: str
@@ -43,6 +47,9 @@ class Page(NamedTuple):
     pictures: Sequence[dict[str, Any]] = ()
     notes: Sequence[str] = ()
     environments: Sequence[dict[str, Any]] = ()
+    opening: Sequence[str] = ()
+    state: str = ""
+    refresh: int = 0
 
 
 def render(page: Page) -> str:
@@ -70,13 +77,13 @@ def render(page: Page) -> str:
     )
 
 
-def write(path: Path, content: report.Report) -> None:
-    """Write report.html. OSError where a figure is not there."""
-    folders.write_text(path, render(of_study(content)))
+def write(path: Path, content: report.Report, state: str = "", refresh: int = 0) -> None:
+    """Write report.html, at the end or meanwhile (state, refresh: see `Page`). OSError where a figure is not there."""
+    folders.write_text(path, render(of_study(content, state, refresh)))
 
 
-def of_study(content: report.Report) -> Page:
-    """The page of a study's report. OSError where a figure is not there."""
+def of_study(content: report.Report, state: str = "", refresh: int = 0) -> Page:
+    """The page of a study's report; state, refresh: see `Page`. OSError where a figure is not there."""
     results = content.results
     columns = [name for name in content.columns if any(len(report.finite(row, name)) for row in results.rows)]
     name, subtitle = split_title(content.title)
@@ -84,7 +91,7 @@ def of_study(content: report.Report) -> Page:
         title=name,
         subtitle=subtitle,
         paragraphs=paragraphs(content.doc, content.title),
-        sentences=[*verdicts(content.findings), *best(results, columns[0])] if columns else [NO_RESULTS],
+        sentences=[*verdicts(content.findings), *best(results, columns[0])] if columns else [NO_RESULTS] * (not state),
         dots=dots(results, columns[0] if columns else ""),
         table=report.main_table(results, columns, content.published),
         caption="Each variant at its best trial: mean ± half-width of the 95% interval over seeds.",
@@ -99,6 +106,9 @@ def of_study(content: report.Report) -> Page:
         pictures=[picture(path.stem, path.read_bytes()) for path in content.figures],
         notes=content.notes,
         environments=results.environments(),
+        opening=content.opening,
+        state=state,
+        refresh=refresh,
     )
 
 
@@ -179,26 +189,40 @@ def lost_runs(results: Results) -> list[str]:
 
 
 def curves(results: Results, headline: str) -> dict[str, Any]:
-    """The chart of a validation metric against steps, for each row its last fit that logs it."""
+    """The chart of a validation metric against steps, for each row its last fit that logs it.
+
+    A variant without a result shows how far the leading one of its trials has come.
+    """
     metric = compared_by(results, headline)
     bands, missing = {}, []
     for row in by_validation(results, metric):
-        band = _band(results, row, metric)
-        if band[0]:
-            bands[row.variant] = band
+        trials = [row] if row.metrics else results.trials[row.variant]
+        begun = [(trial, band) for trial in trials if (band := _band(results, trial, metric))[0]]
+        if begun:
+            direction = _direction(metric, results.select)
+            trial, band = min(begun, key=lambda each: rank(each[1][1][-1], direction))
+            point = "" if row.metrics else named(trial.point)
+            bands[f"{row.variant}, {point}" if point else row.variant] = band
         else:
             missing.append((row.variant, report.reason(row, metric) if not row.metrics else "not logged"))
     return charts.curves(title(metric), bands, missing, is_fraction(metric))
 
 
 def _band(results: Results, row: Row, metric: str) -> charts.Band:
-    """The band of the runs that have a result, in the last fit that logs the metric."""
-    runs = [run for run in row.runs if results.record(run)["metrics"]]
-    for run in runs[:1]:
+    """The band of the runs with a result, or else of those that are furthest, in the last fit that logs the metric."""
+
+    def fits(run: Run) -> list[str]:
         logged = folders.read_metrics(folders.run_folder(results.workdir, run))
-        fits = [each["fit"] for each in logged if each.get(metric) is not None]
-        if fits:
-            return results.band(row._replace(runs=runs), fits[-1], metric)
+        return [each["fit"] for each in logged if each.get(metric) is not None]
+
+    runs = [run for run in row.runs if results.record(run)["metrics"]]
+    if not runs:
+        training = [(run, len(fits(run))) for run in row.runs if results.record(run)["status"] == "running"]
+        furthest = max((count for _, count in training), default=0)
+        runs = [run for run, count in training if count == furthest]
+    for run in runs[:1]:
+        if fits(run):
+            return results.band(row._replace(runs=runs), fits(run)[-1], metric)
     return [], []
 
 

@@ -298,7 +298,7 @@ class Report(NamedTuple):
     title: one line; doc: of the study, in paragraphs, whose first line may be the title
     columns: the metrics of the table; the first one that was measured is the headline's
     notes: what a reader must know of this study; differs: in what its recipe differs from the paper's
-    figures: PNG files; command: which makes all of it again
+    figures: PNG files; command: which makes all of it again; opening: lines of text, what was trained
     """
 
     title: str
@@ -311,6 +311,7 @@ class Report(NamedTuple):
     differs: Sequence[str]
     figures: Sequence[Path]
     command: str
+    opening: Sequence[str] = ()
 
 
 def markdown(report: Report) -> str:
@@ -324,6 +325,8 @@ def markdown(report: Report) -> str:
         lines += ["## Claims", "", *_markdown_table(claims_table(report.findings)), ""]
     for path in report.figures:
         lines += [f"## {path.stem.replace('_', ' ').capitalize()}", "", f"![{path.stem}](figures/{path.name})", ""]
+    if report.opening:
+        lines += ["## What was trained", "", "```", *report.opening, "```", ""]
     if headings(results.grid):
         lines += [f"## All trials, by {title(results.select[0])}", "", *_markdown_table(trial_table(results)), ""]
     lines += ["## To get it again", "", "```", report.command, "```", ""]

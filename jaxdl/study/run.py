@@ -11,9 +11,10 @@ from jaxdl.errors import UserError
 from jaxdl.study import finished, folders
 from jaxdl.study.finished import Finished
 from jaxdl.study.launch import Group, Launch, fitter, plan, share
+from jaxdl.study.live import LiveReport
 from jaxdl.study.progress import Display
 from jaxdl.study.runs import Runs
-from jaxdl.training import hosts
+from jaxdl.training import Progress, hosts
 
 
 def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] | None = None) -> tuple[Finished, int]:
@@ -22,7 +23,7 @@ def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] |
     by: does the training in other processes, and returns their exit statuses
     """
     asked = launch.asked
-    with folders.locked(asked.workdir, "workers" if by else ""):
+    with folders.locked(asked.workdir, "workers" if by else ""), LiveReport(launch) as report:
         missing = launch.missing()
         environment = folders.environment(launch.groups[0].settings, launch.widths)
         changed = folders.changed_environment(asked.workdir, environment)
@@ -32,7 +33,7 @@ def execute(launch: Launch, stop_on_failure: bool, by: Callable[[], list[int]] |
             )
         folders.write_launch(asked.workdir, asked.command, launch.asks(), environment)
         if by or missing.any():
-            statuses = by() if by else train(launch, missing, stop_on_failure)
+            statuses = by() if by else train(launch, missing, stop_on_failure, report.update)
             for number, status in enumerate(statuses or []):
                 if status not in (0, 1):  # 1: some of its runs failed, and say so in their folders
                     raise UserError(f"worker {number} ended with status {status}: repeat the command to go on")
@@ -88,9 +89,12 @@ def check_there(launch: Launch) -> None:
         raise UserError(f"--workdir={launch.asked.workdir} holds no finished run of this command: train some first")
 
 
-def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:
+def train(
+    launch: Launch, chosen: np.ndarray, stop_on_failure: bool, after_call: Callable[[], None] = lambda: None
+) -> None:
     """Train the chosen runs [R], group by group, and store each in its folder when it ends.
 
+    after_call: what to do after each program call, with which runs have got further
     A variant that fails unexpectedly in a group is marked so, and does not stop others unless `stop_on_failure`.
     """
     own = {"environment": folders.environment(launch.groups[0].settings, launch.widths)}
@@ -103,7 +107,12 @@ def train(launch: Launch, chosen: np.ndarray, stop_on_failure: bool) -> None:
             runs, settings = group.where(chosen), group.settings
             if not len(runs):
                 continue
-            settings.progress = lambda now, group=group: display.update(now._replace(name=group.named(now.name)))
+
+            def tell(now: Progress, group: Group = group) -> None:
+                display.update(now._replace(name=group.named(now.name)))
+                after_call()
+
+            settings.progress = tell
             settings.warn = display.say
             try:
                 _train_group(launch, group, runs, stop_on_failure, display.say)

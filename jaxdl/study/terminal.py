@@ -13,7 +13,15 @@ from jaxdl.study.finished import Finished
 from jaxdl.study.launch import Launch, plan
 from jaxdl.study.progress import duration
 
+OPENING_ROWS = 40  # of a table, at most
 STATUSES = ("done", "diverged", "failed", "running", "absent")
+
+
+def print_opening(launch: Launch) -> None:
+    """What the study has a reader see first; report.md and report.html have it whole."""
+    lines = launch.opened(OPENING_ROWS)
+    if lines:
+        print("\n".join(lines), end="\n\n", flush=True)  # before the progress on standard error
 
 
 def print_plan(launch: Launch) -> None:
