@@ -28,6 +28,7 @@ class LiveReport:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and self.written:
+            self.complained = True  # about what ends the launch enough is said
             self._write("stopped", 0, "; repeat the command to go on")
 
     def update(self) -> None:
