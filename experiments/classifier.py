@@ -51,6 +51,12 @@ def network(config: Any, source: Any) -> Any:
     return jaxdl.models.named(config.model, classes, source.data["train"]["image"].shape[1:])
 
 
+def opening(config: Any, source: Any, runs: Any, most: int) -> list[str]:
+    """The network's layers."""
+    shape = source.data["train"]["image"].shape[1:]
+    return jaxdl.models.layers.table(jaxdl.models.layers.layers(network(config, source), shape), most)
+
+
 def objective(config: Any, source: Any) -> Any:
     """Classification; regression of any other target than the label."""
     shape = source.data["train"]["image"].shape[1:]
@@ -111,6 +117,7 @@ study = Study(
     train=train,
     figures=figures,
     notes=notes,
+    opening=opening,
     select=SELECT,
     columns=("test_error", "test_absolute_error", "validation_error", "validation_absolute_error", "train_error",
              "train_absolute_error"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxdl.study.finished import Finished
 
 ON_FAILURE = ("continue", "stop")
+MODES = ("list", "report", "show_augmentation", "figure", "share", "distributed")  # what to do instead of all
 OF_ACTIONS = ("from", "variant", "seed", "out")  # the flags that go with those of `Study.actions`
 HELP = """
 usage: python -m experiments.{name} [options]
@@ -42,12 +43,15 @@ usage: python -m experiments.{name} [options]
   --on_failure=stop        the first program that fails ends the launch; default: continue
   --offline                use only data that are here; download nothing
   --report                 the table and the report anew from what is there, without training
-  --figure=NAME            write one figure alone: --format=pdf|svg|png --style=paper|slides
+{augmentation}  --figure=NAME            write one figure alone: --format=pdf|svg|png --style=paper|slides
 {actions}  --list                   dry run: runs, parameters, steps, programs, chunks, time
 
 presets   {presets}
 variants  {variants}
 sweeps    {sweeps}
+"""
+AUGMENTATION_HELP = """\
+  --show_augmentation      write a picture of what the recipe does to eight images, without training
 """
 ACTIONS_HELP = """\
 {actions}
@@ -189,6 +193,7 @@ class Study:
         flags.DEFINE_integer("host", -1, "")
         flags.DEFINE_bool("list", False, "")
         flags.DEFINE_bool("report", False, "")
+        flags.DEFINE_bool("show_augmentation", False, "")
         flags.DEFINE_string("figure", "", "")
         flags.DEFINE_string("format", "pdf", "")
         flags.DEFINE_string("style", "paper", "")
@@ -201,7 +206,8 @@ class Study:
             flags.DEFINE_string("out", "", "")
         return [
             "workdir", "seeds", "only", "sweep", "strategy", "device", "runs_at_once", "workers", "share",
-            "on_failure", "distributed", "coordinator", "hosts", "host", "list", "report", "figure", "format", "style",
+            "on_failure", "distributed", "coordinator", "hosts", "host", "list", "report", "show_augmentation",
+            "figure", "format", "style",
             *(OF_ACTIONS if self.actions else ()), *self.actions,
         ]  # fmt: skip
 
@@ -222,7 +228,7 @@ class Study:
         )
         return f"{doc}\n" + HELP.format(
             name=self.name, presets=presets, variants=variants, sweeps=sweeps or "none",
-            actions=actions if self.actions else "",
+            actions=actions if self.actions else "", augmentation=AUGMENTATION_HELP if "augmentation" in values else "",
         )  # fmt: skip
 
     def _action(self) -> str:
@@ -260,7 +266,11 @@ class Study:
             found = self.load(options["from"].value)
             self.actions[action].do(found, options.variant, options.seed, options[action].value, options.out)
             return
-        modes = [name for name in ("list", "report", "figure", "share", "distributed") if getattr(options, name)]
+        modes = [
+            name
+            for name in ("list", "report", "show_augmentation", "figure", "share", "distributed")
+            if getattr(options, name)
+        ]
         if len(modes) > 1:
             raise UserError(f"--{modes[0]} and --{modes[1]} exclude each other: they are different things to do")
         if options.workers != 1 and modes:
@@ -308,6 +318,12 @@ class Study:
         if options.list:
             terminal.print_opening(launch)
             terminal.print_plan(launch)
+        elif options.show_augmentation:
+            from jaxdl.study import contact_sheet
+
+            if "augmentation" not in values:
+                raise UserError(f"--show_augmentation is not possible: {self.name} augments no images")
+            print(contact_sheet.write(launch))
         elif options.figure:
             run.check_there(launch)
             print(finished.write_figure(launch, options.figure, options.format, options.style))

@@ -144,6 +144,7 @@ JOBS = {
     "pmap_smoke": smoke("greedy_pretraining", "--strategy=pmap", **EIGHT_DEVICES),
     "deep_smoke": smoke("deep_autoencoder"),
     "vae_smoke": smoke("vae_reparameterization"),
+    "classifier_smoke": smoke("classifier"),
 }
 
 

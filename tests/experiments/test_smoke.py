@@ -20,6 +20,7 @@ EXPECTED = {
         ["autoencoder_layer1", "autoencoder_layer2", "depth1", "depth2", "depth2_top", "depth2_10labels"],
         397,
     ),
+    "classifier_smoke": (["digits_cnn"], 2, ["train"], 397),
     "deep_smoke": (["pca", "random", "pretrained"], 3 * 2, ["layer1", "layer2", "layer3", "deep"], 397),
     "vae_smoke": (
         [
