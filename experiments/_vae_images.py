@@ -83,9 +83,8 @@ def encode(finished: Any, variant: str, seed: int, value: str, out: str) -> None
     if not root.is_dir():
         raise UserError(f"--encode={value} is no folder: valid is a folder of pictures")
     module, params, _, source = trained(finished, variant, seed)
-    height, width, channels = source.data["train"]["image"].shape[1:]
-    if height != width:
-        raise UserError(f"pictures become squares, which the {height}x{width} images of {source.name} are not")
+    images.side(source)
+    like = source.data["train"]["image"]
 
     @jax.jit
     def encoded(params: Any, stored: Any) -> tuple[Any, Any]:  # [BLOCK, h, w, c] -> [BLOCK, Z], twice
@@ -97,9 +96,9 @@ def encode(finished: Any, variant: str, seed: int, value: str, out: str) -> None
         if not files:
             raise UserError(f"{root} holds no picture; valid: {' '.join(image_folder.PICTURES)}")
         for start in range(0, len(files), BLOCK):
-            block = [images.decode(path.read_bytes(), str(path), height, channels) for path in files[start:][:BLOCK]]
-            stored = np.zeros((BLOCK, height, width, channels), source.data["train"]["image"].dtype)
-            stored[: len(block)] = np.rint(np.stack(block) / (255 * source.normalisation.scale))
+            block = [images.stored(path.read_bytes(), str(path), source) for path in files[start:][:BLOCK]]
+            stored = np.zeros((BLOCK, *like.shape[1:]), like.dtype)
+            stored[: len(block)] = block
             found.append(tuple(np.asarray(each)[: len(block)] for each in encoded(params, stored)))
         others = sorted(_visible(root) - set(files))
     except OSError as error:
@@ -125,16 +124,15 @@ def trained(finished: Any, variant: str, seed: int) -> tuple[Any, Any, Any, Any]
     """
     import jax
 
+    from jaxdl.data import images
+
     model = finished.model(variant, seed)
     params, config, source = model.params, model.group.config, model.group.source
     if not {"mean", "log_variance", "output"} <= params.keys():
         raise UserError(f"the variant {variant!r} has no decoder of Gaussian codes: name another --variant")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
         raise UserError(f"the variant {variant!r} diverged with seed {seed}: name another --seed or --variant")
-    stored = source.data["train"]["image"]
-    if not (np.issubdtype(stored.dtype, np.integer) and len(stored.shape) == 4 and stored.shape[-1] in (1, 3)):
-        kind = f"{stored.dtype} values of shape {stored.shape[1:]}"
-        raise UserError(f"{source.name} holds no grey or colour pictures but {kind}: train on pictures")
+    images.channels(source)
     return network(config, source, ("gaussian", params["mean"]["bias"].shape[0], "")), params, config, source
 
 

@@ -145,10 +145,11 @@ def _folders(parent: Path) -> dict[str, Path]:
     return folders
 
 
-def pictures(folder: Path) -> list[Path]:
+def pictures(folder: Path, strict: bool = True) -> list[Path]:
     """All pictures below a folder, in no order; hidden and other files are passed over.
 
-    Links are followed, but no real folder is entered twice. UserError for a picture of another kind than PICTURES.
+    Links are followed, but no real folder is entered twice. UserError for a picture of another kind than PICTURES
+    and for a broken link; not `strict`, they are among what is returned, for the reader to refuse one by one.
     """
     found: list[Path] = []
     entered: set[Path] = set()
@@ -168,10 +169,10 @@ def pictures(folder: Path) -> list[Path]:
                     if entry.is_symlink() and real.is_relative_to(os.path.realpath(path)):
                         raise UserError(f"{path} is a link to a folder that it lies in; remove it")
                     left.append(path)
-                elif suffix in _OTHERS:
+                elif suffix in _OTHERS and strict:
                     raise UserError(f"{path} is no picture of a valid kind; valid: {' '.join(PICTURES)}")
-                elif suffix in PICTURES:
-                    if not entry.is_file():
+                elif suffix in (*PICTURES, *_OTHERS):
+                    if strict and not entry.is_file():
                         raise UserError(f"{path} is no file that can be read (a broken link?); remove it")
                     found.append(path)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxdl.data.cache import line
+from jaxdl.data.source import Source
 from jaxdl.errors import UserError
 
 PIXELS = 100_000_000  # of one picture; a file of some kilobytes can claim to hold far more
@@ -74,6 +75,33 @@ def decode(content: bytes, what: str, size: int, channels: int) -> np.ndarray:
     except Exception as error:  # Pillow documents none for damaged files, and raises a dozen kinds
         raise UserError(f"{what} is damaged ({kind}: {line(error)}); replace or remove it") from error
     return pixels.reshape(size, size, channels)
+
+
+def channels(source: Source) -> int:
+    """1 for a source of grey pictures, 3 for one of colour pictures. UserError for one of something else."""
+    stored = source.data["train"]["image"]
+    if not (np.issubdtype(stored.dtype, np.integer) and len(stored.shape) == 4 and stored.shape[-1] in _MODES):
+        kind = f"{stored.dtype} values of shape {stored.shape[1:]}"
+        raise UserError(f"{source.name} holds no grey or colour pictures but {kind}: train on pictures")
+    return stored.shape[-1]
+
+
+def side(source: Source) -> int:
+    """Pixels a side of the pictures that a source holds. UserError where they are no squares, or no pictures."""
+    channels(source)
+    height, width = source.data["train"]["image"].shape[1:3]
+    if height != width:
+        raise UserError(f"pictures become squares, which the {height}x{width} images of {source.name} are not")
+    return height
+
+
+def stored(content: bytes, what: str, source: Source) -> np.ndarray:
+    """A picture file as a source stores its images: `decode` in their size, channels and steps (0 to 255, 0 to 16).
+
+    Raises UserError where `decode`, `side` or `channels` does.
+    """
+    pixels = decode(content, what, side(source), channels(source))
+    return np.rint(pixels / (255 * source.normalisation.scale)).astype(source.data["train"]["image"].dtype)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,25 @@ class Model(NamedTuple):
     group: Group
     network: Any
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called: a place in it is that of a probability in what `apply` returns."""
+        return self.group.source.names
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """A picture file as `apply` takes it: [size, size, channels], see `images.stored`.
+
+        UserError, which names the file, for one that can't be read or is no picture, and where the network was
+        trained on something else than square pictures.
+        """
+        from jaxdl.data import images
+
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path} ({error.strerror})") from error
+        return images.stored(content, str(path), self.group.source)
+
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
@@ -83,17 +102,21 @@ class Finished:
             raise unknown("figure", name, figures)
         return styles.sized(figures[name or next(iter(figures))], style)
 
-    def model(self, variant: str, seed: int = 0) -> Model:
-        """The network that a variant ended with, at its best trial. UserError where there is none."""
-        row = self.report.results.row(variant)
+    def model(self, variant: str = "", seed: int = 0) -> Model:
+        """The network that a variant ended with, at its best trial; the first one's without a name.
+
+        Raises UserError where there is none.
+        """
+        results = self.report.results
+        row = results.row(variant) if variant else results.rows[0]
         if row is None:
-            raise unknown("variant", variant, [row.variant for row in self.report.results.rows])
+            raise unknown("variant", variant, [row.variant for row in results.rows])
         run = next((run for run in row.runs if run.seed == seed), None)
         if run is None:
             raise unknown("seed", seed, [run.seed for run in row.runs])
-        status = self.report.results.record(run)["status"]
+        status = results.record(run)["status"]
         if status not in ("done", "diverged"):
-            raise UserError(f"the run of {variant} with seed {seed} is not trained ({status}): repeat its launch")
+            raise UserError(f"the run of {row.variant} with seed {seed} is not trained ({status}): repeat its launch")
         group = next(group for group in self.launch.groups if run in group.runs.rows)
         return trained(self.launch, group, Runs([run], [[]]))
 
@@ -216,7 +239,7 @@ def trained(launch: Launch, group: Group, one: Runs) -> Model:
         name: str, task: Any, optimizer: Callable, source: Any, runs: Runs, extra: Any = None, **options: Any
     ) -> Any:
         fitted = stored(name, task, optimizer, source, runs, extra, **options)
-        if "measured" not in options:  # a fit that measures some splits alone looks at networks, and ends no run
+        if "train" in options.get("measured", ("train",)):  # another one only looks at networks, and ends no run
             last[:] = [task, source, runs.arrays() | (extra or {}), fitted]
         return fitted
 
