@@ -112,6 +112,18 @@ def restart(folder: Path) -> None:
     write(folder / "status.json", {"status": "running"})
 
 
+def saw_other_data(workdir: Path, config: dict[str, Any]) -> bool:
+    """Whether a run in the workdir ended whose config is this run's `config` but for the fingerprint of the data."""
+    own = json.loads(json.dumps(config))
+    differing = {"fingerprint", "normalisation", "environment", "seed"}
+    for path in sorted(workdir.glob("*/*/seed=*/config.json")):
+        found = _read(path) or own
+        same = all(found.get(key) == own.get(key) for key in (found.keys() | own.keys()) - differing)
+        if same and found["fingerprint"] != own["fingerprint"] and is_done(path.parent):
+            return True
+    return False
+
+
 def append(folder: Path, row: dict[str, Any]) -> None:
     """One row of metrics, full precision; values that are not finite become null."""
     with (folder / "metrics.jsonl").open("a") as file:

@@ -84,8 +84,15 @@ def reread(launch: Launch) -> Finished:
 
 
 def check_there(launch: Launch) -> None:
-    """UserError where no run of a launch has a result."""
+    """UserError where no run of a launch has a result, and where those that have one saw other data."""
     if launch.missing().all():
+        data = launch.config.data
+        if folders.saw_other_data(launch.asked.workdir, launch.configs[0]):
+            where = f" in {data.dir}" if data.dir else ""
+            raise UserError(
+                f"the data of {data.name}{where} are not those that --workdir={launch.asked.workdir} was trained on: "
+                "restore them, or train again"
+            )
         raise UserError(f"--workdir={launch.asked.workdir} holds no finished run of this command: train some first")
 
 
