@@ -30,9 +30,10 @@ usage: python -m experiments.classify IMAGE_OR_FOLDER... --from=WORKDIR [options
   --from=WORKDIR           where the launch is that trained the network, of any study
   --variant=NAME --seed=K  which of its runs; default the first row of its table, and 0
   --top=N                  labels shown for each picture; default 3
-  --json                   one JSON array on standard output: of each picture the file and its labels
-                           (id, label, probability; the likeliest first), its number, or the error
-  --picture=FOLDER         also write each picture's central square with its label drawn under it, as
+  --json                   one JSON array on standard output: of each picture the file and its
+                           labels (id, label, probability; the likeliest first), its number, or
+                           the error
+  --picture=FOLDER         also write each picture's central square with its label under it, as
                            FOLDER/NAME.png. Nothing is overwritten
   --invert                 classify the negatives: dark strokes on light paper for a network that was
                            trained on light strokes on black
@@ -73,26 +74,35 @@ def command(words: list[str]) -> None:
         raise UserError("classify needs --from=WORKDIR: the --workdir of a launch that has trained")
     if options.top < 1:
         raise UserError(f"--top={options.top} is not possible: valid is 1 or more")
+    given = options["from"].value, options.variant, options.seed
+    if classify(words, *given, options.top, options.json, options.picture, options.invert):
+        sys.exit(1)
+
+
+def classify(
+    words: Sequence[str], workdir: str, variant: str = "", seed: int = 0, top: int = 3, as_json: bool = False,
+    folder: str = "", invert: bool = False,
+) -> int:  # fmt: skip
+    """Print what the network makes of the files and folders named, see HELP. Returns how many can't be read."""
     paths = files(words)
-    targets = written(paths, options.picture) if options.picture else {}
-    model = trained(options["from"].value, options.variant, options.seed)
-    found = list(told(answers(model, paths, options.invert), len(paths)))
-    if options.json:
-        content = [plain(model, answer, options.top) for answer in found]
+    targets = written(paths, folder) if folder else {}
+    model = trained(workdir, variant, seed)
+    found = list(told(answers(model, paths, invert), len(paths)))
+    if as_json:
+        content = [plain(model, answer, top) for answer in found]
         print("[" + ",\n ".join(json.dumps(each) for each in content) + "]")
     else:
-        print_table(model, found, options.top)
-    contrast(model, found, options.invert)
-    for answer in found:
-        if answer.path in targets and answer.output is not None:
-            write(targets[answer.path], answer.path, texts(model, answer, 1)[0])
+        print_table(model, found, top)
+    contrast(model, found, invert)
     failed = [answer for answer in found if answer.error]
     for answer in failed:
         print(f"error: {answer.error}", file=sys.stderr)
-    if len(found) > 1 and failed:
+    if failed and len(found) > 1:
         print(f"{len(failed):,} of {len(found):,} pictures left out", file=sys.stderr)
-    if failed:
-        sys.exit(1)
+    for answer in found:
+        if folder and not answer.error:
+            write(targets[answer.path], answer.path, texts(model, answer, 1)[0])
+    return len(failed)
 
 
 def files(words: Sequence[str]) -> list[Path]:
@@ -117,8 +127,8 @@ def files(words: Sequence[str]) -> list[Path]:
                 raise UserError(f"{path} is no file; valid: pictures, and folders of pictures")
             else:
                 raise missing(path)
-        except (OSError, ValueError) as error:  # ValueError for a name with a null character
-            raise UserError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from error
+        except OSError as error:
+            raise UserError(f"cannot read {path} ({error.strerror})") from error
     return list(found)
 
 
@@ -151,7 +161,9 @@ def trained(workdir: str, variant: str, seed: int) -> Any:
     names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
     if asked["study"] not in names:
         raise unknown(f"study in {workdir}", asked["study"], names)
-    study = importlib.import_module(f"experiments.{asked['study']}").study
+    study = getattr(importlib.import_module(f"experiments.{asked['study']}"), "study", None)
+    if study is None:
+        raise UserError(f"{asked['study']} is no study: name the --workdir of one that has trained")
     model = study.load(place).model(variant, seed)
     check(model, asked["study"])
     return model
@@ -167,7 +179,8 @@ def check(model: Any, name: str) -> None:
     images.side(source)
     output = model.apply(np.zeros(block(source), source.data["train"]["image"].dtype))
     if output.shape[1:] not in ((), (source.classes,)):
-        raise UserError(f"the network of {name} does not classify: it makes {output.shape[1:]} values of an image")
+        values = int(np.prod(output.shape[1:]))
+        raise UserError(f"the network of {name} does not classify: it makes {values} values of an image")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params)):
         raise UserError("the network diverged: name another --seed or --variant")
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import UserError
+from jaxdl.study.config import content_hash
 from jaxdl.study.runs import Run
 from jaxdl.training import Settings, devices
 
@@ -113,15 +114,17 @@ def restart(folder: Path) -> None:
 
 
 def saw_other_data(workdir: Path, config: dict[str, Any]) -> bool:
-    """Whether a run in the workdir ended whose config is this run's `config` but for the fingerprint of the data."""
-    own = json.loads(json.dumps(config))
-    differing = {"fingerprint", "normalisation", "environment", "seed"}
-    for path in sorted(workdir.glob("*/*/seed=*/config.json")):
-        found = _read(path) or own
-        same = all(found.get(key) == own.get(key) for key in (found.keys() | own.keys()) - differing)
-        if same and found["fingerprint"] != own["fingerprint"] and is_done(path.parent):
-            return True
-    return False
+    """Whether a run in the workdir ended that is the one of `config` with other data and perhaps another seed."""
+
+    def recipe(config: dict[str, Any]) -> str:
+        own = ("fingerprint", "normalisation", "environment", "seed")
+        return content_hash({key: value for key, value in config.items() if key not in own})
+
+    return any(
+        is_done(path.parent) and recipe(found) == recipe(config) and found.get("fingerprint") != config["fingerprint"]
+        for path in sorted(workdir.glob("*/*/seed=*/config.json"))
+        if (found := _read(path)) is not None
+    )
 
 
 def append(folder: Path, row: dict[str, Any]) -> None:
