@@ -27,7 +27,7 @@ from jaxdl.study import command_line
 HELP = """
 usage: python -m experiments.classify IMAGE_OR_FOLDER... --from=WORKDIR [options]
 
-  --from=WORKDIR           where the launch is that trained the network, of any study
+  --from=WORKDIR           where the launch of a study is that trained the network
   --variant=NAME --seed=K  which of its runs; default the first row of its table, and 0
   --top=N                  labels shown for each picture; default 3
   --json                   one JSON array on standard output: of each picture the file and its
@@ -35,12 +35,12 @@ usage: python -m experiments.classify IMAGE_OR_FOLDER... --from=WORKDIR [options
                            the error
   --picture=FOLDER         also write each picture's central square with its label under it, as
                            FOLDER/NAME.png. Nothing is overwritten
-  --invert                 classify the negatives: dark strokes on light paper for a network that was
-                           trained on light strokes on black
+  --invert                 classify the negatives: dark strokes on light paper for a network that
+                           was trained on light strokes on black
   --offline                download nothing
 
-JPEG, PNG and WebP. A picture that can't be read is named on standard error and left out, and the
-exit status is 1 in the end.
+JPEG, PNG and WebP. A picture that can't be read is named on standard error and left out, and
+the exit status is 1 in the end.
 """
 AT_ONCE, PIXELS = 64, 1 << 18  # pictures in one program call, and their pixels: less of larger ones
 LINE_SECONDS = 3.0  # between two lines of progress
