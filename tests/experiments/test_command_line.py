@@ -11,7 +11,10 @@ from jaxdl.errors import UserError
 from jaxdl.study.launch import Asked, check, prepare
 from jaxdl.training.stopping import Requests
 
-STUDIES = ("greedy_pretraining", "deep_autoencoder", "vae_reparameterization")
+STUDIES = (
+    *("greedy_pretraining", "deep_autoencoder", "vae_reparameterization"),
+    *("classifier", "resnet_depth", "invariance"),
+)
 GREEDY = "experiments.greedy_pretraining"
 SMOKE = "--config=configs/greedy_pretraining.py:smoke"
 
