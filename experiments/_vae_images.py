@@ -3,17 +3,14 @@
 Kingma & Welling 2014 (arXiv 1312.6114): a picture is p(x|z) of a draw z of N(0, 1); a code is q(z|x).
 """
 
-import contextlib
 import math
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments._trained import appearing, free
 from experiments._vae_fits import network
 from jaxdl.errors import UserError
 
@@ -163,26 +160,6 @@ def tile(pictures: np.ndarray) -> np.ndarray:
         top, left = GAP + number // columns * (height + GAP), GAP + number % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = picture
     return sheet
-
-
-def free(path: str | Path) -> Path:
-    """The path. UserError where something is there, which would be overwritten."""
-    if os.path.lexists(path):
-        raise UserError(f"{path} is there already, and stays: name another place with --out")
-    return Path(path)
-
-
-@contextlib.contextmanager
-def appearing(place: Path) -> Iterator[Path]:
-    """Where to write what then appears at `place` whole or not at all. UserError where that can't be written."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".draft-", dir=place.parent) as folder:
-            draft = Path(folder) / place.name
-            yield draft
-            draft.rename(place)
-    except OSError as error:
-        raise UserError(f"{place} can't be written ({error.strerror}): name another place with --out") from error
 
 
 def _image(module: Any, values: np.ndarray) -> Any:

@@ -8,7 +8,6 @@ weighed as ITU-R 601 does.
 """
 
 import difflib
-import importlib
 import io
 import json
 import os
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.errors import UserError, unknown
+from experiments._trained import load
+from jaxdl.errors import UserError
 from jaxdl.study import command_line
 
 HELP = """
@@ -152,20 +152,9 @@ def written(paths: list[Path], folder: str) -> dict[Path, Path]:
 
 def trained(workdir: str, variant: str, seed: int) -> Any:
     """The network of a launch of whichever study. UserError where there is none, or it does not classify pictures."""
-    from jaxdl.study import folders
-
-    place = Path(workdir).expanduser()
-    asked = folders.read_asked(place)
-    if asked is None:
-        raise UserError(f"--from={workdir} holds no launch: name the --workdir of a study that has trained")
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-    if asked["study"] not in names:
-        raise unknown(f"study in {workdir}", asked["study"], names)
-    study = getattr(importlib.import_module(f"experiments.{asked['study']}"), "study", None)
-    if study is None:
-        raise UserError(f"{asked['study']} is no study: name the --workdir of one that has trained")
-    model = study.load(place).model(variant, seed)
-    check(model, asked["study"])
+    finished = load(workdir)
+    model = finished.model(variant, seed)
+    check(model, finished.launch.study.name)
     return model
 
 

@@ -8,7 +8,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["by_name", "layers"],
+    submodules=["by_name", "layers", "tracing"],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "batch_norm": ["batch_norm"],
@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lenet": ["LeNet5"],
         "mlp": ["MLP"],
         "pooling": ["average_pool", "max_pool", "min_pool", "sum_pool"],
+        "receptive": ["receptive_fields"],
         "resnet": ["CifarResNet", "ResNet"],
         "small_cnn": ["DigitsCNN", "KerasCNN"],
         "units": ["unit"],

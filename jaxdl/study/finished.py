@@ -49,7 +49,7 @@ class Model(NamedTuple):
         from jaxdl.data import images
 
         try:
-            content = Path(path).read_bytes()
+            content = Path(path).expanduser().read_bytes()
         except OSError as error:
             raise UserError(f"cannot read {path} ({error.strerror})") from error
         return images.stored(content, str(path), self.group.source)
@@ -195,7 +195,9 @@ def conclude(launch: Launch, may_train: bool) -> Finished:
     except UserError as error:
         group.settings.warn(f"note: no pictures, because {error}")
         figures = {}
-    content = content._replace(figures=report.save_figures(workdir / "figures", figures))
+    # The sheets of single layers are for the page of the look itself.
+    looked = [path for path in sorted(workdir.glob("look/*/*.png")) if not path.name.startswith("maps_")]
+    content = content._replace(figures=report.save_figures(workdir / "figures", figures), looked=looked)
     folders.write_text(workdir / "results.csv", content.results.csv(launch.study.name))
     claims.write(workdir / "claims.json", content.findings)
     folders.write_text(workdir / "report.md", report.markdown(content))

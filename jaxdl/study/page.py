@@ -103,7 +103,10 @@ def of_study(content: report.Report, state: str = "", refresh: int = 0) -> Page:
         selected=title(results.select[0]),
         differs=content.differs,
         lost=lost_runs(results),
-        pictures=[picture(path.stem, path.read_bytes()) for path in content.figures],
+        pictures=[
+            *(picture(path.stem, path.read_bytes()) for path in content.figures),
+            *(picture(f"{path.parent.name}: {path.stem}", path.read_bytes()) for path in content.looked),
+        ],
         notes=content.notes,
         environments=results.environments(),
         opening=content.opening,

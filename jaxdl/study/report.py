@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -299,6 +300,7 @@ class Report(NamedTuple):
     columns: the metrics of the table; the first one that was measured is the headline's
     notes: what a reader must know of this study; differs: in what its recipe differs from the paper's
     figures: PNG files; command: which makes all of it again; opening: lines of text, what was trained
+    looked: PNG files below look/ in the workdir, of what `experiments.look` found in its networks
     """
 
     title: str
@@ -312,6 +314,7 @@ class Report(NamedTuple):
     figures: Sequence[Path]
     command: str
     opening: Sequence[str] = ()
+    looked: Sequence[Path] = ()
 
 
 def markdown(report: Report) -> str:
@@ -327,6 +330,9 @@ def markdown(report: Report) -> str:
         lines += [f"## {path.stem.replace('_', ' ').capitalize()}", "", f"![{path.stem}](figures/{path.name})", ""]
     if report.opening:
         lines += ["## What was trained", "", "```", *report.opening, "```", ""]
+    for path in report.looked:
+        name = f"{path.parent.name}: {path.stem.replace('_', ' ')}"
+        lines += [f"## {escaped(name)}", "", f"![{path.stem}](look/{quote(path.parent.name)}/{quote(path.name)})", ""]
     if headings(results.grid):
         lines += [f"## All trials, by {title(results.select[0])}", "", *_markdown_table(trial_table(results)), ""]
     lines += ["## To get it again", "", "```", report.command, "```", ""]

@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["densities", "posteriors"],
+    submodules=["densities", "inside", "posteriors"],
     submod_attrs={
         "classification": ["classify"],
         "codes": ["active_units", "class_shares"],
