@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "densenet": ["CifarDenseNet", "DenseNet"],
         "initialisers": ["initialiser"],
         "lenet": ["LeNet5"],
+        "locally_connected": ["LocallyConnected", "LocalNetwork", "connect_locally"],
         "mlp": ["MLP"],
         "pooling": ["average_pool", "max_pool", "min_pool", "sum_pool"],
         "receptive": ["receptive_fields"],

@@ -38,6 +38,7 @@ STACKED = {"autoencoder_layer1": (15 * 550, 784 * 200 + 200 + 200 * 784 + 784), 
 VAE = 64 * 100 + 100 + 10100 + 2 * 808 + 900 + 10100 + 100 * 64 + 64
 BLOCKS = 9 * 8 + 3 * 8 + 9 * 8 * 16 + 3 * 16 + 9 * 16 * 32 + 3 * 32  # of the classifier: biases, batch norms
 MNIST = 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584
+CNN = 26 * 16 + 401 * 32
 EXPECTED = {
     ("greedy_pretraining", "default"): ((18 + 2) * 4 * 10, {
         "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
@@ -86,6 +87,13 @@ EXPECTED = {
     ("classifier", "angle"): (3, {"train": (20 * 54, BLOCKS + 7 * 7 * 32 + 1)}),
     ("classifier", "keras"): (1, {"train": (5 * 859, 93_322)}),
     ("classifier", "lenet"): (1, {"train": (20 * 429, 61_706)}),
+    ("invariance", "default"): (11 * 5, {
+        "plain_mlp": (400, 785 * 23 + 240), "plain_cnn": (400, CNN + 5130), "augmented_cnn": (400, CNN + 5130),
+        "plain_local": (400, 121 * 78 + 16 * 456 + 970), "plain_local_disturbed": (0, 17704),
+        "placed_local_global": (400, 121 * 416 + 16 * 12832 + 330), "placed_cnn_global_disturbed": (0, CNN + 330),
+    }),
+    ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
+    ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
     ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
         "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
         "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
