@@ -39,6 +39,8 @@ VAE = 64 * 100 + 100 + 10100 + 2 * 808 + 900 + 10100 + 100 * 64 + 64
 BLOCKS = 9 * 8 + 3 * 8 + 9 * 8 * 16 + 3 * 16 + 9 * 16 * 32 + 3 * 32  # of the classifier: biases, batch norms
 MNIST = 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584
 CNN = 26 * 16 + 401 * 32
+# Of grey images; 288 = 3x3x2x16 more of colour ones. Six layers more are 97,216 = 2 (3x3) (16^2 + 32^2 + 64^2) + 4 112.
+RESNET_20 = 9 * (16 + 6 * 256 + 16 * 32 + 5 * 1024 + 32 * 64 + 5 * 4096) + 2 * (7 * 16 + 6 * 32 + 6 * 64) + 650
 EXPECTED = {
     ("greedy_pretraining", "default"): ((18 + 2) * 4 * 10, {
         "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
@@ -94,6 +96,16 @@ EXPECTED = {
     }),
     ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
     ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
+    ("resnet_depth", "default"): ((3 + 3 + 1 + 1) * 6, {
+        "plain_20": (500, RESNET_20), "residual_20": (500, RESNET_20), "residual_44": (500, RESNET_20 + 4 * 97216),
+        "residual_20_B": (500, RESNET_20 + 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64), "densenet_22_12": (500, 270418),
+    }),
+    ("resnet_depth", "smoke"): ((2 + 2 + 1 + 1) * 2, {"plain_14": (24, RESNET_20 - 97216), "residual_8": (24, 75002)}),
+    ("resnet_depth", "cifar10_small"): ((2 + 2) * 2, {"plain_44": (1500, RESNET_20 + 288 + 4 * 97216)}),
+    ("resnet_depth", "paper"): ((5 + 5 + 1 + 1) * 5, {
+        "residual_56": (64000, RESNET_20 + 288 + 6 * 97216), "plain_110": (64000, RESNET_20 + 288 + 15 * 97216),
+        "densenet_100_12": (64000, 769162),
+    }),
     ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
         "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
         "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
@@ -114,16 +126,20 @@ def one_run_each(values):
     return values | {"seeds": 1, "tune": {name: grid[:1] for name, grid in values["tune"].items()}}
 
 
-def replace_mnist(patch, train, test):
-    """Random images of MNIST's shape and classes take MNIST's place."""
+def replace_sets(patch, train, test):
+    """Random images of their shapes and classes take the place of MNIST and CIFAR-10."""
     random = np.random.default_rng(0)
 
-    def split(size):
-        image = random.integers(0, 256, (size, 28, 28, 1), np.uint8)
+    def split(size, shape):
+        image = random.integers(0, 256, (size, *shape), np.uint8)
         return {"image": image, "label": (np.arange(size) % 10).astype(np.int32)}
 
-    arrays = Arrays({"train": split(train), "test": split(test)}, tuple("0123456789"), 1 / 255, "0123456789abcdef")
-    patch.setitem(loading.SETS, "mnist", loading.SETS["mnist"]._replace(read=lambda settings: arrays))
+    def read(shape):
+        splits = {"train": split(train, shape), "test": split(test, shape)}
+        return Arrays(splits, tuple("0123456789"), 1 / 255, "0123456789abcdef")
+
+    for name, shape in (("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))):
+        patch.setitem(loading.SETS, name, loading.SETS[name]._replace(read=lambda settings, shape=shape: read(shape)))
 
 
 def test_a_preset_that_is_new_is_tested_here():
@@ -144,7 +160,7 @@ def evaluated(tmp_path_factory):
             folder = tmp_path_factory.mktemp("evaluated")
             study, values = study_of(name), values_of(name, preset)
             with pytest.MonkeyPatch.context() as patch:
-                replace_mnist(patch, 60000, 10000)
+                replace_sets(patch, 60000, 10000)
                 patch.setattr(Config, "as_dict", Config.content)
                 runs = prepare(study, Asked(values, folder, "", (), ""), Requests()).rows
                 launch = prepare(study, Asked(one_run_each(values), folder, "", (), ""), Requests())
@@ -194,9 +210,12 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# The smoke presets run as they are, from the command line (test_smoke.py); `default`, `mnist` and `paper` are their
-# fits, longer, larger and with other images; so are two of the classifier, whose networks have tests of their own.
-OTHERS = [pair for pair in PRESETS if pair[1] not in ("smoke", "default", "mnist", "paper", "keras", "lenet")]
+# The smoke presets run as they are, from the command line (test_smoke.py); `default`, `mnist`, `cifar10_small` and
+# `paper` are their fits, longer, larger and with other images; so are two of the classifier, whose networks have tests
+# of their own.
+OTHERS = [
+    pair for pair in PRESETS if pair[1] not in ("smoke", "default", "mnist", "cifar10_small", "paper", "keras", "lenet")
+]
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
@@ -224,7 +243,7 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch)
     for section in (values, values.get("pretrain", {}), values.get("readout", {})):
         if section.get("steps") or section.get("epochs"):
             section |= {"steps": 2, "epochs": 0.0}
-    replace_mnist(monkeypatch, train + 40, 30)
+    replace_sets(monkeypatch, train + 40, 30)
     variants = [name for name in study.variants(Config(values)) if name != "pca" or values["data"]["name"] == "digits"]
     asked = Asked(values, tmp_path, ",".join(variants), (), "the command")
     found, count = execute(check(prepare(study, asked, Requests())), stop_on_failure=True)
