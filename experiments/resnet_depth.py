@@ -100,7 +100,7 @@ def optimizer(config: Any, depth: int, longest: int) -> Callable:
     import jax
 
     rule, warm_up = jaxdl.training.optimizer(config.optimizer, longest), config.warm_up
-    lasts, factor = warm_up.steps if depth >= warm_up.depth else 0, np.float32(warm_up.factor)
+    lasts, factor = warm_up.steps * (depth >= warm_up.depth), np.float32(warm_up.factor)
 
     def of_hyper(hyper: dict) -> Any:
         whole = rule(hyper)

@@ -20,7 +20,10 @@ from jaxdl.training.stopping import Requests
 
 
 def values_of(preset="smoke", **changes):
+    """The values of a preset; of `smoke` with nets of two depths, as the others have them."""
     values = recipe.get_config(preset).to_dict()
+    if preset == "smoke":
+        changes = {"compare__depths": (8, 14), "compare__option_b": (8,), "warm_up__depth": 14} | changes
     for key, value in changes.items():
         section, _, name = key.partition("__")
         values[section] = values[section] | {name: value} if name else value
@@ -212,14 +215,14 @@ def quick_compilation():
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_runs_have_metrics_of_every_budget_and_of_every_layer_and_pictures_show_them(tmp_path):
-    values = values_of(steps=4, budgets=(2,), evaluations=4, batch_size=8, compare__depths=(8,), seeds=1)
-    values["data"] |= {"train": 40, "validation": 20}
-    values["observed"] = {"images": 8}
-    asked = Asked(values, tmp_path, "plain-8,residual-8", (), "the command")
+    """The preset `smoke`, from beginning to end."""
+    asked = Asked(recipe.get_config("smoke").to_dict(), tmp_path, "", (), "the command")
     finished, count = execute(check(prepare(study, asked, Requests())), stop_on_failure=True)
-    assert count == 2
-    for row in finished.report.results.rows:
-        assert {"train_error_at_2", "test_error_at_2", "validation_loss_at_2", "test_error"} <= set(row.metrics)
+    assert count == 6
+    rows = finished.report.results.rows
+    assert [row.variant for row in rows] == ["plain-8", "residual-8", "densenet-7-24"]
+    for row in rows[:2]:
+        assert {"train_error_at_8", "test_error_at_8", "validation_loss_at_8", "test_error"} <= set(row.metrics)
         for kind in ("test_response_layer_{}", "train_gradient_layer_{}", "train_gradient_layer_{}_at_0"):
             layers = [row.metrics[kind.format(number)][0] for number in range(1, 8)]
             assert min(layers) > 0 and kind.format(8) not in row.metrics
@@ -228,14 +231,14 @@ def test_runs_have_metrics_of_every_budget_and_of_every_layer_and_pictures_show_
         )
         first, last = row.metrics["train_gradient_layer_1_at_0"], row.metrics["train_gradient_layer_7_at_0"]
         assert row.metrics["train_log10_gradient_ratio_at_0"] == pytest.approx(np.log10(first / last))
-        assert row.metrics["train_parameters"] == [75002]
+        assert row.metrics["train_parameters"].tolist() == [75002, 75002]
         place = next(tmp_path.glob(f"{row.variant}/*/seed=0/metrics.jsonl"))
         logged = [json.loads(line)["step"] for line in place.read_text().splitlines()]
-        assert logged == [1, 2, 3, 4]  # of the longest training alone
+        assert logged == [6, 12, 18, 24]  # of the longest training alone
     pictures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert pictures == {"learning_curves", "responses", "gradients", "error_by_depth", "error_by_steps"}
     notes = finished.report.notes
-    assert any("after 2 and all steps" in note for note in notes)
+    assert any("after 8 and all steps" in note for note in notes)
     assert any("plain-8 75,002, residual-8 75,002" in note for note in notes)
     model = finished.model("residual-8")
     assert model.apply(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
