@@ -18,6 +18,21 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgets_programs():
+    """A file's programs are forgotten after it: a worker that keeps those of all files grows to gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def quick_compilation(forgets_programs):
+    """Programs are hardly optimised: for files that check formulas within a tolerance, not bits and not speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def tfds_dir():
     """The folder with prepared TFDS sets (MNIST); tests that need it skip where there is none."""

@@ -13,6 +13,8 @@ import jaxdl
 from jaxdl import batch as batches
 from jaxdl.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DEVIATION = 0.5
 PARAMS = {"mean": {"value": jnp.float32(2.0)}, "deviation": {"value": jnp.float32(DEVIATION)}}
 BLOCKS = {"mean": ("mean",), "deviation": ("deviation",), "all": ("mean", "deviation")}
@@ -167,7 +169,8 @@ def test_the_moments_are_those_of_a_plain_loop_in_float64(autoencoder):
 
 def test_an_image_has_the_same_numbers_in_any_company_and_on_any_device():
     """A mean over the batch spans the devices elsewhere, and not here."""
-    evaluate = jaxdl.tasks.gradient_moments(LOSSES, BLOCKS, "pathwise", 10, 10)
+    losses = {"pathwise": pathwise, "score": score}
+    evaluate = jaxdl.tasks.gradient_moments(losses, BLOCKS, "pathwise", 10, 10)
     whole = jax.jit(evaluate)(PARAMS, {}, BATCH, {}, jax.random.key(7))
     split = {name: value.reshape(2, 2, *value.shape[1:]) for name, value in BATCH.items()}
     devices = jax.devices()[:2]
@@ -193,7 +196,7 @@ def test_a_reference_that_is_lost_in_its_noise_divides_by_a_millionth_of_its_squ
 
     places = np.arange(50, dtype=np.uint32)
     evaluate = jaxdl.tasks.gradient_moments({"lost": lost}, {"mean": ("mean",)}, "lost", 2, 2)
-    found = evaluate(PARAMS, {}, {"position": places}, {}, jax.random.key(0))["bias_lost_mean"]
+    found = jax.jit(evaluate)(PARAMS, {}, {"position": places}, {}, jax.random.key(0))["bias_lost_mean"]
     streams = [keys_of(jax.random.key(0), "lost", stream, 2) for stream in range(2)]
     draws = [np.array([batches.normal(key, places, ()) for key in keys], np.float64) for keys in streams]  # [2, images]
     (mean, noise), (right, right_noise) = [(draw.mean(axis=0), draw.var(axis=0, ddof=1) / 2) for draw in draws]
