@@ -25,9 +25,9 @@ def forgets_programs():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def quick_compilation(forgets_programs):
-    """Programs are hardly optimised: for files that check formulas within a tolerance, not bits and not speed."""
+@pytest.fixture
+def quick_compilation():
+    """Programs are hardly optimised: for tests that check formulas within a tolerance, not bits and not speed."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not here: pip install to
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 torch.set_num_threads(1)
 
 

@@ -11,6 +11,8 @@ import jaxdl
 from jaxdl.errors import UserError
 from jaxdl.study.config import Config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NET = """
     from __future__ import annotations  # dataclasses then look the module up
 

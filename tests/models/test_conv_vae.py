@@ -8,6 +8,8 @@ import pytest
 from jaxdl.errors import UserError
 from jaxdl.models import ConvVAE
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ODD = ConvVAE((5, 6, 2), (3, 4), width=7, latent=2, unit="tanh")  # 5 x 6 -> 3 x 3 -> 2 x 2
 
 

@@ -11,6 +11,8 @@ from jaxdl.errors import UserError
 from jaxdl.models import convolution
 from jaxdl.models.convolution import Convolution, convolve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # image [B, H, W, C], kernel side, features, stride, padding, groups
 CASES = {
     "same": ((19, 9, 7, 20), 3, 6, 1, 1, 1),  # two blocks of images and 3 left over

@@ -21,6 +21,8 @@ from jaxdl.models import (
 )
 from jaxdl.models.resnet import BasicBlock
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WITHOUT_BATCH_NORM = (Convolution, LeNet5, KerasCNN)
 
 
@@ -53,7 +55,7 @@ def test_a_convolution_is_a_loop_over_pixels(kernel, stride, padding, groups):
     image = draw.normal(size=(2, 8, 7, 6)).astype(np.float32)
     weights = draw.normal(size=(kernel, kernel, 6 // groups, 6)).astype(np.float32)
     bias = draw.normal(size=6).astype(np.float32)
-    found = layer.apply({"params": {"kernel": weights, "bias": bias}}, image)
+    found = jax.jit(layer.apply)({"params": {"kernel": weights, "bias": bias}}, image)
     padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     wanted = np.empty((2, (8 + 2 * padding - kernel) // stride + 1, (7 + 2 * padding - kernel) // stride + 1, 6))
     for y, x, out in np.ndindex(wanted.shape[1:]):
@@ -217,7 +219,7 @@ def test_a_batch_over_two_devices_has_the_statistics_and_gradients_of_the_whole(
     draw = np.random.default_rng(0)
     image = draw.normal(size=(6, 4, 4, 1)).astype(np.float32)
     image[3:] += 2  # the halves differ
-    variables = network.init(jax.random.key(0), image, train=True)
+    variables = jax.jit(lambda key: network.init(key, image, train=True))(jax.random.key(0))
 
     def step(variables, image):
         def loss(params):
@@ -240,13 +242,14 @@ def test_a_batch_over_two_devices_has_the_statistics_and_gradients_of_the_whole(
 def test_runs_side_by_side_have_their_own_statistics():
     network = DigitsCNN(3)
     image = np.random.default_rng(0).normal(size=(2, 5, 4, 4, 1)).astype(np.float32)
-    variables = jax.vmap(lambda key: network.init(key, image[0], train=True))(jax.random.split(jax.random.key(0), 2))
+    init = jax.jit(jax.vmap(lambda key: network.init(key, image[0], train=True)))
+    variables = init(jax.random.split(jax.random.key(0), 2))
 
     def apply(variables, image):
         return network.apply(variables, image, train=True, mutable=["batch_stats"])
 
-    together = jax.vmap(apply)(variables, image)
-    alone = [apply(jax.tree.map(lambda leaf, run=run: leaf[run], variables), image[run]) for run in (0, 1)]
+    together, one = jax.jit(jax.vmap(apply))(variables, image), jax.jit(apply)
+    alone = [one(jax.tree.map(lambda leaf, run=run: leaf[run], variables), image[run]) for run in (0, 1)]
     jax.tree.map(lambda *runs: np.testing.assert_allclose(runs[0], runs[1:], rtol=1e-4, atol=1e-6), together, *alone)
 
 
@@ -256,15 +259,16 @@ def test_runs_side_by_side_have_their_own_statistics():
 def test_lenet_frames_a_small_image():
     network = LeNet5(10)
     image = np.random.default_rng(0).normal(size=(2, 28, 28, 1)).astype(np.float32)
-    params = network.init(jax.random.key(0), image)
+    params = jax.jit(network.init)(jax.random.key(0), image)
     framed = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    np.testing.assert_array_equal(network.apply(params, image), network.apply(params, framed))
+    apply = jax.jit(network.apply)
+    np.testing.assert_array_equal(apply(params, image), apply(params, framed))
 
 
 def test_kernels_start_from_hes_variance():
     """Variance 2 / fan_in (arXiv 1502.01852, eq. 10), batch norm's scales at 1 and its biases at 0."""
     network = CifarResNet(8, 10)
     block = BasicBlock(64, 1, network.shortcut, network.initialisation)
-    params = block.init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)), train=False)["params"]
+    params = jax.jit(lambda key: block.init(key, jnp.zeros((1, 2, 2, 64)), train=False)["params"])(jax.random.key(0))
     np.testing.assert_allclose(params["convolution_2"]["kernel"].var(), 2 / (3 * 3 * 64), rtol=0.05)
     assert (params["batch_norm_2"]["scale"] == 1).all() and (params["batch_norm_2"]["bias"] == 0).all()

@@ -11,6 +11,8 @@ from jaxdl.models.by_name import MODELS
 from jaxdl.models.calling import mode
 from jaxdl.models.layers import Layer, layers, table
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 SMALL = {
     "mlp": (MLP((5, 4), 10), (8, 8, 1)),

@@ -13,6 +13,8 @@ from jaxdl.models.autoencoder import keep_top
 from jaxdl.models.initialisers import INITIALISERS
 from jaxdl.models.units import UNITS
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUMPY_UNITS = {
     "sigmoid": scipy.special.expit,
     "tanh": np.tanh,

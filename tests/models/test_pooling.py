@@ -9,6 +9,8 @@ import pytest
 
 from jaxdl.models import average_pool, max_pool, min_pool, sum_pool
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 POOLS = {
     "max": (max_pool, -np.inf, np.max),
     "min": (min_pool, np.inf, np.min),
@@ -37,9 +39,9 @@ def windows(maps, window, stride, padding, fill):
 def test_each_window_gives_its_value(name, geometry):
     pool, fill, reduce = POOLS[name]
     maps = np.random.default_rng(0).normal(size=(2, 7, 8, 3)).astype(np.float32)
-    found = pool(jnp.asarray(maps), *geometry)
+    found = np.asarray(jax.jit(lambda maps: pool(maps, *geometry))(maps))
     wanted = windows(maps, *geometry, fill)
-    assert found.dtype == jnp.float32 and found.shape[1:3] == tuple(1 + last for last in max(wanted))
+    assert found.dtype == np.float32 and found.shape[1:3] == tuple(1 + last for last in max(wanted))
     for (y, x), values in wanted.items():
         np.testing.assert_allclose(found[:, y, x], reduce(values, axis=(1, 2)), rtol=1e-5, atol=1e-6)
 
@@ -63,7 +65,8 @@ def test_the_gradient_goes_to_the_first_of_equal_values(pool, window, stride, pa
         for example, channel in np.ndindex(2, 2):
             row, column = divmod(first[example, channel], window)
             wanted[example, y * stride + row, x * stride + column, channel] += weight[example, y, x, channel]
-    found = jax.grad(lambda maps: (pool(maps, window, stride, padding) * weight.astype(np.float32)).sum())(maps)
+    gradient = jax.grad(lambda maps: (pool(maps, window, stride, padding) * weight.astype(np.float32)).sum())
+    found = jax.jit(gradient)(maps)
     np.testing.assert_allclose(found, wanted[:, padding : padding + 6, padding : padding + 7], rtol=1e-5, atol=1e-6)
 
 

@@ -9,6 +9,8 @@ import scipy.special
 from jaxdl.errors import UserError
 from jaxdl.models import VAE, CategoricalVAE
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 INPUTS, WIDTHS, LATENT, CLASSES = 6, (5, 4), 2, 3
 NUMPY_UNITS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "sigmoid": scipy.special.expit}
 MODELS = {"gaussian": (VAE, (LATENT,), LATENT), "categorical": (CategoricalVAE, (LATENT, CLASSES), LATENT * CLASSES)}

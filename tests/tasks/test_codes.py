@@ -6,6 +6,8 @@ import scipy.stats
 
 from jaxdl.tasks.codes import ACTIVE, active_units, class_shares
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LABEL = np.array([3, 0, 7, 0, 3, 3, 0, 7, 7, 0, 0, 3, 7, 0, 3, 0, 0], np.int32)  # 8, 5 and 4 of a class
 SIZE, CLASSES = len(LABEL), 3
 

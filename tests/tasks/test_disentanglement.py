@@ -10,6 +10,8 @@ from jaxdl import tasks
 from jaxdl.errors import UserError
 from jaxdl.tasks import disentanglement
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZES = (3, 6, 10, 8, 8)
 
 

@@ -12,6 +12,8 @@ from jaxdl.errors import UserError
 from jaxdl.tasks import generation
 from jaxdl.tasks.generation import certainty
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 INPUTS, TRAINED, DRAWS, DEVIATION = 3, 6, 20_000, 0.7
 KINDS = ("prior", "fitted", "interpolated", "disturbed")
 IMAGES = np.random.default_rng(0).random((TRAINED, INPUTS)).astype(np.float32)  # of the training split
@@ -127,11 +129,11 @@ def test_codes_that_fill_a_plane_alone_have_draws_in_that_plane():
     """More units than training images or inputs, without noise: a singular covariance."""
     params, batch = parameters(100), batch_of(5)
     task = task_of(100, "gaussian", lambda run, image: jax.nn.softmax(image), samples=10)
-    _, state = task.init(run_of(params, 0.0), jax.random.key(0))
+    _, state = jax.jit(task.init)(run_of(params, 0.0), jax.random.key(0))
     _, covariance = gaussian_of_codes(params, 0.0)
     factor = np.asarray(state["factor"], np.float64)
     np.testing.assert_allclose(factor @ factor.T, covariance, atol=1e-5 * np.abs(covariance).max())
-    found = measured(task, run_of(params, 0.0), batch, jax.random.key(1))
+    found = jax.jit(lambda key: measured(task, run_of(params, 0.0), batch, key))(jax.random.key(1))
     assert all(np.isfinite(values).all() for values in found.values())
 
 
@@ -254,7 +256,7 @@ def test_certainty_is_that_of_scipy_with_zeros_too():
 def test_it_measures_what_was_trained_and_trains_nothing(softmax):
     task, _, params = softmax
     run, batch = run_of(params), batch_of(4)
-    start, state = task.init(run, jax.random.key(0))
+    start, state = jax.jit(task.init)(run, jax.random.key(0))
     assert jax.tree.all(jax.tree.map(lambda one, other: (one == other).all(), start, params))
     gradient = jax.grad(lambda params: task.loss(params, state, batch, run, jax.random.key(1))[0])(params)
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))

@@ -1,5 +1,6 @@
 """Categorical codes against sums over all codes in float64, and scipy."""
 
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,8 @@ import scipy.stats
 import jaxdl
 from jaxdl.errors import UserError
 from jaxdl.tasks.posteriors import SCORES, categorical
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 INPUTS, UNITS, CLASSES = 3, 2, 3
 POSTERIOR = categorical(CLASSES)
@@ -60,20 +63,27 @@ def exact_gradient(params, step=1e-5):
     return gradient
 
 
-def sampled(model, params, estimator, count=20_000):
-    task = jaxdl.tasks.elbo(model, INPUTS, estimator=estimator, samples=2, posterior=POSTERIOR)
+@pytest.fixture(scope="module")
+def sampled(model, params):
+    """sampled(estimator, count=20_000): losses [count], gradients [count, ...] of as many draws."""
     state = {"step": jnp.float32(7), "baseline": jnp.float32(-2.0)}
 
-    def one(key):
-        return jax.value_and_grad(lambda params: task.loss(params, state, BATCH, RUN, key)[0])(params)
+    @functools.cache
+    def sampled(estimator, count=20_000):
+        task = jaxdl.tasks.elbo(model, INPUTS, estimator=estimator, samples=2, posterior=POSTERIOR)
 
-    keys = jax.random.split(jax.random.key(5), count)
-    return jax.device_get(jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=1000))(keys))
+        def one(key):
+            return jax.value_and_grad(lambda params: task.loss(params, state, BATCH, RUN, key)[0])(params)
+
+        keys = jax.random.split(jax.random.key(5), count)
+        return jax.device_get(jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=1000))(keys))
+
+    return sampled
 
 
 @pytest.mark.parametrize("estimator", SCORES)
-def test_score_functions_are_unbiased(model, params, estimator):
-    losses, found = sampled(model, params, estimator)
+def test_score_functions_are_unbiased(params, sampled, estimator):
+    losses, found = sampled(estimator)
     wide = jax.tree.map(lambda leaf: np.array(leaf, np.float64), params)
     assert abs(losses.mean(dtype=np.float64) - exact_loss(wide)) < 5 * losses.std() / np.sqrt(len(losses))
     for own, exact in zip(jax.tree.leaves(found), jax.tree.leaves(exact_gradient(wide)), strict=True):
@@ -81,12 +91,12 @@ def test_score_functions_are_unbiased(model, params, estimator):
         assert (np.abs(own.mean(axis=0, dtype=np.float64) - exact) < 5 * spread + 1e-5).all()
 
 
-def test_relaxed_draws_point_the_right_way_with_less_spread(model, params):
+def test_relaxed_draws_point_the_right_way_with_less_spread(params, sampled):
     wide = jax.tree.map(lambda leaf: np.array(leaf, np.float64), params)
     exact = exact_gradient(wide)["logits"]["kernel"].ravel()
-    plain = sampled(model, params, "score")[1]["logits"]["kernel"].reshape(-1, exact.size)
+    plain = sampled("score")[1]["logits"]["kernel"].reshape(-1, exact.size)
     for estimator in POSTERIOR.reparameterised:
-        own = sampled(model, params, estimator, 4000)[1]["logits"]["kernel"].reshape(-1, exact.size)
+        own = sampled(estimator, 4000)[1]["logits"]["kernel"].reshape(-1, exact.size)
         mean = own.mean(axis=0)
         assert mean @ exact / np.linalg.norm(mean) / np.linalg.norm(exact) > 0.9  # biased, but not by much
         assert own.var(axis=0).sum() < plain.var(axis=0).sum()
@@ -110,12 +120,14 @@ def test_straight_through_is_one_hot_forward_and_relaxed_backward():
     )
     weights = jnp.arange(6, dtype=jnp.float32)
 
+    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.value_and_grad, argnums=1, has_aux=True)
     def total(name, logits):
         code = POSTERIOR.reparameterised[name]((logits,), RUN, key, position, 4)
         return (code * weights[None, None, :]).sum(), code
 
-    (_, hard), through = jax.value_and_grad(lambda x: total("straight_through", x), has_aux=True)(logits)
-    (_, soft), relaxed = jax.value_and_grad(lambda x: total("gumbel_softmax", x), has_aux=True)(logits)
+    (_, hard), through = total("straight_through", logits)
+    (_, soft), relaxed = total("gumbel_softmax", logits)
     np.testing.assert_allclose(hard, POSTERIOR.draw((logits,), RUN, key, position, 4), atol=1e-6)
     np.testing.assert_allclose(through, relaxed, rtol=1e-5)
     assert np.abs(np.asarray(soft) - np.asarray(hard)).max() > 0.05

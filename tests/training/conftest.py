@@ -1,5 +1,6 @@
 """A tiny problem and its training loop in plain Python: 42 images of 6 values in 3 classes, networks of 4 units."""
 
+import functools
 import logging
 import types
 import zlib
@@ -42,6 +43,27 @@ def optimizer(hyper):
     return training.optimizer(types.SimpleNamespace(**section, **rest), 100)(hyper)
 
 
+@functools.cache
+def plain_programs(task, name, hyper):
+    """init(seed) and loss_and_gradient(params, batch, seed, step) of a run whose `hyper`, pairs, are constants."""
+
+    def run_of(seed):
+        return {"seed": seed, "hyper": {key: np.float32(value) for key, value in hyper}}
+
+    def key(seed, stream, step):
+        root = jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(name.encode())))
+        return jax.random.fold_in(jax.random.fold_in(root, stream), step)
+
+    def start(seed):
+        return task.init(run_of(seed), key(seed, 0, 0))[0]
+
+    def loss_and_gradient(params, batch, seed, step):
+        run = run_of(seed)
+        return jax.value_and_grad(lambda params: task.loss(params, {}, batch, run, key(seed, 1, step))[0])(params)
+
+    return jax.jit(start), jax.jit(loss_and_gradient, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def plain_loop(task, source, seed, hyper, steps, name="fit"):
     """Parameters before and after each of `steps` updates, and their losses, with every value of `hyper` a constant.
 
@@ -49,31 +71,24 @@ def plain_loop(task, source, seed, hyper, steps, name="fit"):
     `jaxdl.training`, and no method of the source.
     """
     hyper = {key: np.float32(value) for key, value in hyper.items()}
-    run = {"seed": np.uint32(seed), "hyper": hyper}
-
-    def key(stream, step):
-        root = jax.random.fold_in(jax.random.key(run["seed"]), np.uint32(zlib.crc32(name.encode())))
-        return jax.random.fold_in(jax.random.fold_in(root, stream), step)
-
-    def loss_and_gradient(params, batch, step):
-        return jax.value_and_grad(lambda params: task.loss(params, {}, batch, run, key(1, step))[0])(params)
+    seed = np.uint32(seed)
 
     def update(path, weight, slope, velocity):
         decay = hyper["weight_decay"] if "kernel" in jax.tree_util.keystr(path) else np.float32(0)
         velocity[...] = hyper["momentum"] * velocity + slope + decay * weight
         return weight - hyper["learning_rate"] * velocity
 
-    loss_and_gradient = jax.jit(loss_and_gradient)
+    start, loss_and_gradient = plain_programs(task, name, tuple(hyper.items()))
     image, label = source.data["train"]["image"], source.data["train"]["label"]
     per_epoch = len(label) // source.batch_size
-    params = jax.device_get(jax.jit(lambda: task.init(run, key(0, 0))[0])())
+    params = jax.device_get(start(seed))
     trace, losses, velocity = [params], [], jax.tree.map(np.zeros_like, params)
     for step in range(steps):
         place = np.arange(source.batch_size, dtype=np.uint32)
         drawn = place + np.uint32(step % per_epoch * source.batch_size)
-        rows = order.index(run["seed"], np.uint32(step // per_epoch), drawn, len(label))
+        rows = order.index(seed, np.uint32(step // per_epoch), drawn, len(label))
         batch = {"image": np.float32(image[rows]) * np.float32(SCALE), "label": label[rows], "position": place}
-        loss, slope = jax.device_get(loss_and_gradient(params, batch, np.uint32(step)))
+        loss, slope = jax.device_get(loss_and_gradient(params, batch, seed, np.uint32(step)))
         with np.errstate(all="ignore"):  # runs may diverge
             params = jax.tree_util.tree_map_with_path(update, params, slope, velocity)
         trace.append(params)

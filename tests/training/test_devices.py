@@ -144,15 +144,15 @@ def crowd(new_bench):
     return types.SimpleNamespace(fitted=bench.fit(bench.noisy, bench.make_runs(SEEDS, **bench.HYPER)), rows=bench.rows)
 
 
-@pytest.mark.parametrize("chosen", [[0], [7], [2, 1, 9], [4, 5, 6, 7], [*range(1, 6)], [*range(8)]])
+@pytest.mark.parametrize("chosen", [[0], [7], [2, 1, 9], [4, 5, 6], [*range(8)]])
 def test_bits_do_not_depend_on_company(bench, crowd, same, chosen):
     same(bench.fit(bench.noisy, bench.make_runs(SEEDS[chosen], **bench.HYPER)), take(crowd.fitted, chosen))
     assert bench.rows == {row: crowd.rows[number] for row, number in enumerate(chosen)}
 
 
-@pytest.mark.parametrize(("count", "at_once"), [(1, 4), (1, 5), (2, 0), (8, 0)])
+@pytest.mark.parametrize(("count", "at_once"), [(1, 3), (1, 8), (2, 0), (8, 0)])
 def test_bits_do_not_depend_on_devices_and_chunks(bench, crowd, same, count, at_once):
-    """12 runs in chunks of 5, or on 8 devices, need padding."""
+    """12 runs in chunks of 8, or on 8 devices, need padding."""
     runs = bench.make_runs(SEEDS, **bench.HYPER)
     same(bench.fit(bench.noisy, runs, devices=count, runs_at_once=at_once), crowd.fitted)
     assert bench.rows == crowd.rows
@@ -169,7 +169,7 @@ def test_widths_agree(bench, crowd, same, close, width):
         same(few, take(many, chosen))
 
 
-PLACES = ((1, "jit"), (8, "jit"), (8, "pmap"))
+PLACES = ((1, "jit"), (2, "jit"), (4, "pmap"))
 
 
 def agree(bench, close, *arguments, **keywords):
@@ -232,7 +232,7 @@ def test_pmap_gives_the_line_search_the_whole_batch(bench, close):
     hyper = {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.0}
     plain, _ = bench.plain_loop(regression, bench.source, 1, hyper, 5)
     runs = bench.make_runs([1], **hyper)
-    fitted = bench.fit(regression, runs, 5, optimizer=optimizer, devices=8, strategy="pmap")
+    fitted = bench.fit(regression, runs, 5, optimizer=optimizer, devices=4, strategy="pmap")
     close(take(fitted.params, 0), plain[-1])
 
 

@@ -31,7 +31,7 @@ def by_hand(source, task, seed, hyper, steps):
     run = {"seed": np.uint32(seed)}
     image, label = source.data["train"]["image"], source.data["train"]["label"]
     key = jax.random.fold_in(jax.random.key(run["seed"]), np.uint32(zlib.crc32(b"fit")))
-    params, state = jax.device_get(task.init(run, jax.random.fold_in(jax.random.fold_in(key, 0), 0)))
+    params, state = jax.device_get(jax.jit(task.init)(run, jax.random.fold_in(jax.random.fold_in(key, 0), 0)))
     mean, variance = (np.asarray(state["batch_stats"]["norm"][name]) for name in ("mean", "var"))
     assert (mean == 0).all() and (variance == 1).all()
 
@@ -81,14 +81,16 @@ def test_a_run_that_stops_early_keeps_the_statistics_of_its_best_parameters(benc
     runs = bench.make_runs([1, 5], **bench.HYPER | {"learning_rate": 2.0})
     stopped = bench.fit(task, runs, 100, options={"every": 5, "patience": 2})
     rows = bench.rows
-    for number, seed in enumerate([1, 5]):
+    for number in range(2):
         end, best = bench.plain_stop([row["validation_loss"] for _, row in rows[number]], 5, 2)
         assert stopped.steps[number] == end > best
-        one = bench.make_runs([seed], **bench.HYPER | {"learning_rate": 2.0})
-        shorter = bench.fit(task, one, best, options={"every": 5})
-        own = jax.tree.map(lambda leaf, number=number: leaf[number : number + 1], (stopped.params, stopped.model_state))
-        same(own, (shorter.params, shorter.model_state))
-        assert stopped.metrics["test_loss"][number] == shorter.metrics["test_loss"][0]
+        shorter = bench.fit(task, runs, best, options={"every": 5})
+        one, other = (
+            jax.tree.map(lambda leaf, number=number: leaf[number], (end.params, end.model_state))
+            for end in (stopped, shorter)
+        )
+        same(one, other)
+        assert stopped.metrics["test_loss"][number] == shorter.metrics["test_loss"][number]
     same(bench.fit(task, runs, 100, options={"every": 5, "patience": 2}), stopped)  # read back
 
 
@@ -96,7 +98,7 @@ def test_a_batch_over_devices_has_the_statistics_of_the_whole(bench, task, close
     runs = bench.make_runs([1, 2], **bench.HYPER | {"momentum": 0.5})
     ends = [
         bench.fit(task, runs, 50, devices=devices, strategy=strategy, place=f"{devices}{strategy}")
-        for devices, strategy in ((1, "jit"), (2, "jit"), (4, "pmap"))
+        for devices, strategy in ((1, "jit"), (2, "jit"), (2, "pmap"))
     ]
     for end in ends[1:]:
         close((end.params, end.model_state, end.metrics), (ends[0].params, ends[0].model_state, ends[0].metrics))
@@ -146,7 +148,7 @@ def test_regression_is_the_squared_distance_in_deviations():
 def test_a_split_without_examples_is_not_measured(bench, task):
     empty = {key: values[:0] for key, values in bench.source.data["test"].items()}
     source = bench.source._replace(data=bench.source.data | {"test": empty})
-    runs = bench.make_runs([1], **bench.HYPER)
+    runs = bench.make_runs([1, 2], **bench.HYPER)
     fitted = bench.fit(task, runs, source=source, options={"measured": ("train", "validation")})
     assert {name.split("_")[0] for name in fitted.metrics} == {"train", "validation"} and not fitted.outcomes
     with pytest.raises(Exception, match="the test split of tiny has no example: ask for fewer in the other splits"):

@@ -126,6 +126,7 @@ def assert_close(actual, expected, atol=1e-6):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=atol), actual, expected)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_published_rule(name, case):

@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxdl import data, models, tasks, training
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LBFGS = SimpleNamespace(
     name="lbfgs", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
     weight_decay="kernel=1,bias=0", learning_rate_multipliers=".*=1",
