@@ -145,7 +145,11 @@ def test_what_makes_another_run(bench, monkeypatch):
     def train(self, before):
         raise Training
 
+    def compile(self, missing, begun, keeps_best):
+        return program.Compiled(self.at_once, None, 0.0)
+
     monkeypatch.setattr(fitting.Trainer, "train", train)
+    monkeypatch.setattr(program.Program, "compile", compile)  # nothing is trained: no program is needed
 
     def fit(runs=runs, source=None, name="fit", steps=12, place=None, **options):
         options = settings["options"] | options
@@ -277,7 +281,7 @@ def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bench, same, monkeypatch
 
 def test_early_stopping_by_what_is_not_measured(bench):
     """Only metrics of training are there."""
-    runs = bench.make_runs([1], **bench.HYPER)
+    runs = bench.make_runs([1, 2], **bench.HYPER)
     with pytest.raises(UserError, match=r"by 'validation_loss' is not possible: valid is train_error, train_loss$"):
         bench.fit(bench.classify, runs, options={"patience": 2, "measured": ("test",)})
 
