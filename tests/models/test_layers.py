@@ -131,7 +131,7 @@ def test_nothing_is_computed_and_a_later_call_is_not_listened_to():
     network = KerasCNN(10)
     found = layers(network, (100_000, 100_000, 64))  # 2.5 TB for one image
     assert found[-1].shape == (10,)
-    params = network.init(jax.random.key(0), jnp.zeros((1, *GREY)))["params"]
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *GREY)))["params"]
     forward(network, params, {}, jnp.zeros((1, *GREY)), False)
     assert len(found) == len(layers(network, GREY))
 
