@@ -336,6 +336,7 @@ def test_an_example_depends_on_the_key_and_its_position_alone():
     assert (np.abs(np.asarray(everything(images, places, jax.random.key(14))) - found).max(axis=(1, 2, 3)) > 0.05).all()
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_devices_and_vectorised_runs_change_nothing():
     few = dict(horizontal_flip=0.5, crop_padding=3, contrast=0.5)
     images = batch(16)

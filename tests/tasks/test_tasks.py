@@ -62,7 +62,7 @@ def numpy_penalty(activation, target):
     return total
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64", "quick_compilation")
 @pytest.mark.parametrize("target", [0.05, 0.3])
 def test_kl_sparsity_is_the_sum_of_divergences_and_so_is_its_gradient(target):
     activation = np.array([0.001, 0.05, 0.2, 0.3, 0.5, 0.97])
@@ -141,7 +141,7 @@ def make_run(hyper):
     return {"seed": np.uint32(0), "hyper": values | shares}
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64", "quick_compilation")
 @pytest.mark.parametrize("case", CASES)
 def test_reconstruction_loss_and_gradient_match_numpy_and_finite_differences(case):
     settings, objective, bounded, hyper = CASES[case]
@@ -174,7 +174,7 @@ def test_reconstruction_loss_and_gradient_match_numpy_and_finite_differences(cas
     assert_close(gradient, differences(plain, params), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64", "quick_compilation")
 @pytest.mark.parametrize("case", ["sparse", "sparse tanh", "k-sparse", "real-valued, deep"])
 def test_reconstruction_is_evaluated_on_the_clean_input_example_by_example(case):
     """Whatever corrupts and penalises in training."""
@@ -189,7 +189,7 @@ def test_reconstruction_is_evaluated_on_the_clean_input_example_by_example(case)
     assert_close(found, {"loss": error, "squared_error": squared, "activation": activation.mean(axis=1)}, rtol=1e-12)
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64", "quick_compilation")
 def test_sparse_denoising_loss_and_gradient_are_the_same_on_eight_devices():
     model = Autoencoder(6, (4,))
     task = reconstruct(model, 6, "cross_entropy")
@@ -273,7 +273,7 @@ def test_the_sparsity_penalty_is_refused_where_activations_are_unbounded(unit):
 # Classification
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64", "quick_compilation")
 def test_classification_loss_error_and_gradient_match_numpy_and_finite_differences():
     model = MLP((4,), 3, "tanh")
     task = classify(model, (2, 3, 1))
