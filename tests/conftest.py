@@ -1,5 +1,6 @@
 """All tests run on 8 fake CPU devices, with strict dtype promotion, and with rank promotion raising."""
 
+import contextlib
 import os
 import signal
 
@@ -31,6 +32,22 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def quick_compilation():
+    """A context in which programs are compiled in half the time, and run slower: most take longer to compile."""
+
+    @contextlib.contextmanager
+    def quickly():
+        before = jax.config.values["jax_disable_most_optimizations"]
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", before)
+
+    return quickly
 
 
 @pytest.fixture(scope="session")

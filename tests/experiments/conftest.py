@@ -6,10 +6,11 @@ import pickle
 import signal
 
 import pytest
-from launching import EIGHT_DEVICES, EVERY_CALL, TINY, checkpoints, files, interrupt, launch
+from launching import EIGHT_DEVICES, EVERY_CALL, QUICK_COMPILATION, TINY, checkpoints, files, interrupt, launch
 
 GREEDY, DEEP = "experiments.greedy_pretraining", "experiments.deep_autoencoder"
 SMOKE = "--config=configs/{}.py:smoke"
+TWO_LAYERS = "--only=*-2*"  # of the greedy study: every fit but `depth1`, whose code is that of `depth2`
 
 
 def straight(folder):
@@ -18,7 +19,7 @@ def straight(folder):
     seen = {}
 
     def go(name, *options, tiny=TINY):
-        done = launch(GREEDY, *tiny, *options, f"--workdir={workdir}")
+        done = launch(GREEDY, *tiny, *options, f"--workdir={workdir}", **QUICK_COMPILATION)
         times = {path: (workdir / path).stat().st_mtime_ns for path in files(workdir)}
         programs = {str(path.relative_to(workdir)) for path in workdir.glob("programs/*/*/*/*")}
         seen[name] = done, files(workdir), times, programs
@@ -47,7 +48,7 @@ def newest_parameters(workdir):
 def fresh(folder):
     """All seeds at once."""
     workdir = folder / "fresh"
-    return launch(GREEDY, *TINY, "--seeds=3", f"--workdir={workdir}"), files(workdir)
+    return launch(GREEDY, *TINY, "--seeds=3", f"--workdir={workdir}", **QUICK_COMPILATION), files(workdir)
 
 
 def damage(path, cut):
@@ -83,11 +84,11 @@ def killed(folder):
         "during a save": saving,
     }
     for name, moment in moments.items():
-        seen[name] = interrupt(*command, number=signal.SIGKILL, when=moment)
+        seen[name] = interrupt(*command, number=signal.SIGKILL, when=moment, **QUICK_COMPILATION)
     seen["kept"] = [path.name for path in checkpoints(workdir, "depth2")]
     damage(checkpoints(workdir, "depth2")[-1], cut=True)
-    seen["during the report"] = interrupt(*command, number=signal.SIGKILL, when=reporting)
-    seen["end"] = launch(*command)
+    seen["during the report"] = interrupt(*command, number=signal.SIGKILL, when=reporting, **QUICK_COMPILATION)
+    seen["end"] = launch(*command, **QUICK_COMPILATION)
     return seen, files(workdir), newest_parameters(workdir)
 
 
@@ -102,7 +103,7 @@ def stopped(folder):
         return logged and not checkpoints(workdir, "autoencoder_layer1")
 
     def second_launcher():
-        seen["second launcher"] = launch(*command)
+        seen["second launcher"] = launch(*command, **QUICK_COMPILATION)
 
     def content(fit):
         return {
@@ -112,23 +113,29 @@ def stopped(folder):
             if path.is_file()
         }
 
-    seen["SIGTERM"] = interrupt(*command, number=signal.SIGTERM, when=training, meanwhile=second_launcher)
+    seen["SIGTERM"] = interrupt(
+        *command, number=signal.SIGTERM, when=training, meanwhile=second_launcher, **QUICK_COMPILATION
+    )
     seen["saved"] = [path.name for path in checkpoints(workdir, "autoencoder_layer1")]
     seen["before"] = content("autoencoder_layer1")
     # Room for programs in the compile cache and for rows of metrics, but not for a checkpoint.
-    seen["full disk"] = launch(*command, EVERY_CALL, limit=100_000)
+    seen["full disk"] = launch(*command, EVERY_CALL, limit=100_000, **QUICK_COMPILATION)
     seen["after"] = content("autoencoder_layer1")
     seen["SIGINT"] = interrupt(
-        *command, EVERY_CALL, number=signal.SIGINT, when=lambda: len(checkpoints(workdir, "depth2")) == 2
+        *command,
+        EVERY_CALL,
+        number=signal.SIGINT,
+        when=lambda: len(checkpoints(workdir, "depth2")) == 2,
+        **QUICK_COMPILATION,
     )
     damage(checkpoints(workdir, "depth2")[-1], cut=False)
-    seen["end"] = launch(*command)
+    seen["end"] = launch(*command, **QUICK_COMPILATION)
     return seen, files(workdir), newest_parameters(workdir)
 
 
 def smoke(name, *options, **changes):
     def run(folder):
-        workdir = folder / "smoke" / "-".join([name, *(option.strip("-") for option in options)])
+        workdir = folder / "smoke" / name
         done = launch(f"experiments.{name}", SMOKE.format(name), *options, f"--workdir={workdir}", **changes)
         return done, workdir
 
@@ -140,10 +147,10 @@ JOBS = {
     "killed": killed,
     "stopped": stopped,
     "fresh": fresh,
-    "greedy_smoke": smoke("greedy_pretraining"),
-    "pmap_smoke": smoke("greedy_pretraining", "--strategy=pmap", **EIGHT_DEVICES),
+    "greedy_smoke": smoke("greedy_pretraining", **QUICK_COMPILATION),
+    "pmap_smoke": smoke("greedy_pretraining", "--strategy=pmap", TWO_LAYERS, **EIGHT_DEVICES, **QUICK_COMPILATION),
     "deep_smoke": smoke("deep_autoencoder"),
-    "vae_smoke": smoke("vae_reparameterization"),
+    "vae_smoke": smoke("vae_reparameterization", **QUICK_COMPILATION),
     "classifier_smoke": smoke("classifier"),
 }
 

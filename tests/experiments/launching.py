@@ -19,13 +19,18 @@ STRICT = {
     "PYTHONWARNINGS": "error,ignore:the load_module():DeprecationWarning",
 }
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+# Most of a short launch is compilation, which this halves; training takes five times as long. For launches whose files,
+# signals and messages are looked at: that two of them end with the same bits holds at either level, as long as both
+# have the same one. `deep_smoke` and others run the programs that users get.
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
 
-# The greedy study in three fits (two layers, then fine-tuning) of a second or so each, 12 evaluations in each.
+# The greedy study in three fits (two layers, then fine-tuning), 12 evaluations in each; with QUICK_COMPILATION, a fit
+# takes a second or so.
 TINY = (
     "--config=configs/greedy_pretraining.py:smoke",
     "--config.model.hidden=8",
-    "--config.steps=12000",
-    "--config.pretrain.steps=12000",
+    "--config.steps=2400",
+    "--config.pretrain.steps=2400",
     "--config.evaluations=12",
     "--config.tune.learning_rate=0.3",
     "--config.compare.kinds=('random', 'denoising')",
@@ -37,12 +42,16 @@ EVERY_CALL = "--config.runtime.checkpoint_seconds=0"
 
 
 class Launch(NamedTuple):
-    """How a process ended. seconds: from the signal that was sent, or from its start."""
+    """How a process ended. seconds: from the signal that was sent, or from its start.
+
+    processor: seconds of the processor that it took in that time, which do not depend on what else the machine does
+    """
 
     code: int
     out: str
     err: str
     seconds: float
+    processor: float
 
 
 def start(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> subprocess.Popen:
@@ -58,15 +67,32 @@ def start(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> subp
     )
 
 
-def end(process: subprocess.Popen, since: float, timeout: float = 200) -> Launch:
-    """Wait for the end of a process."""
+def end(process: subprocess.Popen, since: float, timeout: float = 600) -> Launch:
+    """Wait for the end of a process. timeout: for one that hangs; a launch of 5 s takes 200 where many share a core."""
+    before = processor_of_children() + processor_of(process)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         err += "\n(killed by the test: it took too long)"
-    return Launch(process.returncode, out, err, time.monotonic() - since)
+    taken = processor_of_children() - before
+    return Launch(process.returncode, out, err, time.monotonic() - since, taken)
+
+
+def processor_of_children() -> float:
+    """Seconds of the processor of all children that have ended and were waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def processor_of(process: subprocess.Popen) -> float:
+    """Seconds of the processor that a child has taken by now, without its own children."""
+    path = Path(f"/proc/{process.pid}/stat")
+    if process.poll() is not None or not path.exists():  # it ended, or this is no Linux
+        return 0.0
+    user, system = path.read_text().rpartition(")")[2].split()[11:13]  # fields 14 and 15 of proc(5), in ticks
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def launch(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> Launch:
@@ -76,13 +102,17 @@ def launch(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> Lau
 
 
 def interrupt(
-    *words: str, number: signal.Signals, when: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None
+    *words: str,
+    number: signal.Signals,
+    when: Callable[[], bool],
+    meanwhile: Callable[[], None] = lambda: None,
+    **changes: str,
 ) -> Launch:
     """Launch, and send a signal as soon as `when` holds: the process is stopped first, so that it holds for sure.
 
     meanwhile: called while the process stands still.
     """
-    process = start(*words)
+    process = start(*words, **changes)
     try:
         while process.poll() is None:
             if when():
@@ -98,7 +128,7 @@ def interrupt(
         since = time.monotonic()
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        return end(process, since, 60)
+        return end(process, since)
     finally:
         if process.poll() is None:
             process.kill()

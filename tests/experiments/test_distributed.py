@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from launching import end, launch, start
+from launching import QUICK_COMPILATION, end, launch, start
 
 COMMAND = (
     "experiments.greedy_pretraining",
@@ -26,7 +26,10 @@ def both(folder):
     """Both hosts to their ends."""
     address, since = f"localhost:{free_port()}", time.monotonic()
     where = ("--distributed", f"--coordinator={address}", "--hosts=2")
-    started = [start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}") for number in range(2)]
+    started = [
+        start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}", **QUICK_COMPILATION)
+        for number in range(2)
+    ]
     return [end(process, since) for process in started]
 
 
@@ -34,7 +37,7 @@ def both(folder):
 def hosts(tmp_path_factory):
     """Both hosts to their ends, then the whole by one process."""
     folder = tmp_path_factory.mktemp("hosts")
-    return folder, both(folder), launch(*COMMAND, f"--workdir={folder / 'alone'}")
+    return folder, both(folder), launch(*COMMAND, f"--workdir={folder / 'alone'}", **QUICK_COMPILATION)
 
 
 def test_host_0_has_the_results_of_all_and_they_are_those_of_one_process(hosts):

@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -122,8 +121,11 @@ def values_of(name, preset):
 
 
 def one_run_each(values):
-    """The same with one seed, and one point of the tuning grid."""
-    return values | {"seeds": 1, "tune": {name: grid[:1] for name, grid in values["tune"].items()}}
+    """The same with one seed, one point of the tuning grid, and at most two where gradients are measured."""
+    values = values | {"seeds": 1, "tune": {name: grid[:1] for name, grid in values["tune"].items()}}
+    if "gradients" in values:  # each of them is a fit of its own, on the way and at the end
+        values["gradients"] = values["gradients"] | {"points": values["gradients"]["points"][-2:]}
+    return values
 
 
 def replace_sets(patch, train, test):
@@ -202,14 +204,6 @@ def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path)
     assert len({json.dumps(run.point) for run in launch.rows}) > 1
 
 
-@pytest.fixture
-def quick_compilation():
-    """Two steps are over before an optimised program is compiled."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # The smoke presets run as they are, from the command line (test_smoke.py); `default`, `mnist`, `cifar10_small` and
 # `paper` are their fits, longer, larger and with other images; so are two of the classifier, whose networks have tests
 # of their own.
@@ -219,8 +213,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
-@pytest.mark.usefixtures("quick_compilation")
-def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch):
+def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, quick_compilation):
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 
     Of `compare`, all kinds at depth 2 with the most labels: deeper layers are trained by the same code, and were
@@ -246,7 +239,8 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch)
     replace_sets(monkeypatch, train + 40, 30)
     variants = [name for name in study.variants(Config(values)) if name != "pca" or values["data"]["name"] == "digits"]
     asked = Asked(values, tmp_path, ",".join(variants), (), "the command")
-    found, count = execute(check(prepare(study, asked, Requests())), stop_on_failure=True)
+    with quick_compilation():
+        found, count = execute(check(prepare(study, asked, Requests())), stop_on_failure=True)
     results = found.report.results
     assert count == len(variants)
     assert [row.variant for row in results.rows] == variants

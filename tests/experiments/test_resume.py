@@ -1,6 +1,7 @@
 """Whatever interrupts a study, it ends with the bits of a straight run; and repeating it trains nothing."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -77,14 +78,16 @@ def test_a_signal_saves_and_exits_within_three_seconds(stopped, name, code):
     done = seen[name]
     assert done.code == code
     assert lines_beside_progress(done.err) == [f"stopped by {name}: {STOPPED}"]
-    assert done.seconds < 3
+    # On an idle machine. Seconds of the processor do not depend on what else it does; those of the clock do.
+    others = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    assert done.processor < 3 and done.seconds < 3 * max(1.0, others)
 
 
 def test_sigterm_in_the_middle_of_a_fit_saves_where_it_is(stopped):
     """Checkpoints are due every 30 seconds only: there was none before the signal."""
     seen, _, _ = stopped
     (step,) = seen["saved"]
-    assert 0 < int(step) < 12000
+    assert 0 < int(step) < 2400
 
 
 def test_a_second_launcher_on_a_workdir_is_refused(stopped):

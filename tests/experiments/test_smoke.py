@@ -185,8 +185,10 @@ def test_split_over_eight_devices_the_numbers_are_the_same(greedy_smoke, pmap_sm
     found, expected = (
         {tuple(row.values())[1:5]: float(row["value"]) for row in rows_of(folder)} for folder in (split, workdir)
     )
-    assert set(found) == set(expected)
-    for key, value in expected.items():
+    chosen = {key: value for key, value in expected.items() if "-2" in key[0]}
+    assert len({key[0] for key in chosen}) == 8
+    assert set(found) == set(chosen)
+    for key, value in chosen.items():
         sizes = {"train": 1200, "validation": 200, "test": 397}
         # An error is a share of examples: rounding may turn one.
         tolerance = (

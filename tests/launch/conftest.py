@@ -27,7 +27,7 @@ def ran(capsys):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, quick_compilation):
     """The tests' study, which chooses by the greatest validation loss, a trial that no other rule would: 16 runs."""
     from jaxdl.study import claims
 
@@ -48,4 +48,5 @@ def finished(tmp_path_factory):
         claims=claimed,
     )
     workdir = tmp_path_factory.mktemp("finished") / "tiny"
-    return study.run(workdir=workdir, sweep=["model.hidden=4,6"])
+    with quick_compilation():
+        return study.run(workdir=workdir, sweep=["model.hidden=4,6"])

@@ -9,6 +9,13 @@ import pytest
 TINY = Path(__file__).parent / "tiny"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quickly_compiled(quick_compilation):
+    """What a study's files and reports say of its runs is looked at here, which are compared with one another alone."""
+    with quick_compilation():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The study; its command is `python -m experiments.tiny` in the folder tiny/."""
@@ -19,7 +26,8 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def finished(tiny, tmp_path_factory):
+def finished(tiny, tmp_path_factory, quick_compilation):
     """Two variants x two learning rates x two networks x two seeds, in one launch."""
     workdir = tmp_path_factory.mktemp("finished") / "tiny"
-    return tiny.run(workdir=workdir, sweep=["model.hidden=4,6"])
+    with quick_compilation():
+        return tiny.run(workdir=workdir, sweep=["model.hidden=4,6"])

@@ -305,7 +305,7 @@ def go(tiny, tmp_path, monkeypatch, capsys):
         chosen = dict(
             config=tiny.config(), workdir=str(tmp_path), only="plain", sweep=sweep, seeds=1, strategy=None, device=None,
             runs_at_once=None, workers=1, share="", on_failure="continue", distributed=False, coordinator="", hosts=0,
-            host=-1, list=False, report=False, figure="", format="pdf", style="paper",
+            host=-1, list=False, report=False, show_augmentation=False, figure="", format="pdf", style="paper",
         )  # fmt: skip
         monkeypatch.setattr(absl.flags, "FLAGS", SimpleNamespace(**(chosen | options)))
         monkeypatch.setattr(sys, "argv", ["tiny.py"])
