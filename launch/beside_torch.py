@@ -71,11 +71,12 @@ def check_same_loss(task: Any, source: Any) -> None:
     from jaxdl.tasks.elbo import CODE
 
     run, key = jax.tree.map(lambda leaf: leaf[0], autoencoders(1)), jax.random.key(1)
-    params, state = task.init(run, jax.random.key(0))
+    params, state = jax.jit(task.init)(run, jax.random.key(0))
     position = np.arange(BATCH, dtype=np.uint32)
     image = (np.asarray(source.data["train"]["image"][:BATCH]).reshape(BATCH, 784) >= 128).astype(np.float32)
     batch = {"image": image, "label": np.zeros(BATCH, np.int32), "position": position}
-    ours, gradient = jax.value_and_grad(lambda params: task.loss(params, state, batch, run, key)[0])(params)
+    loss = jax.value_and_grad(lambda params: task.loss(params, state, batch, run, key)[0])
+    ours, gradient = jax.jit(loss)(params)
     epsilon = batches.normal(jax.random.fold_in(key, CODE), position, (1, LATENT))[:, 0]
     layers = torch_layers(params)
     theirs = torch_loss(layers, torch.from_numpy(image), torch.from_numpy(np.array(epsilon)))
