@@ -26,16 +26,8 @@ def forgets_programs():
     jax.clear_caches()
 
 
-@pytest.fixture
-def quick_compilation():
-    """Programs are hardly optimised: for tests that check formulas within a tolerance, not bits and not speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
-def quick_compilation():
+def compiling_quickly():
     """A context in which programs are compiled in half the time, and run slower: most take longer to compile."""
 
     @contextlib.contextmanager
@@ -48,6 +40,13 @@ def quick_compilation():
             jax.config.update("jax_disable_most_optimizations", before)
 
     return quickly
+
+
+@pytest.fixture
+def quick_compilation(compiling_quickly):
+    """The test compiles so: for those that check formulas within a tolerance, not bits and not speed."""
+    with compiling_quickly():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
-def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, quick_compilation):
+def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, compiling_quickly):
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 
     Of `compare`, all kinds at depth 2 with the most labels: deeper layers are trained by the same code, and were
@@ -241,7 +241,7 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch,
     replace_sets(monkeypatch, train + 40, 30)
     variants = [name for name in study.variants(Config(values)) if name != "pca" or values["data"]["name"] == "digits"]
     asked = Asked(values, tmp_path, ",".join(variants), (), "the command")
-    with quick_compilation():
+    with compiling_quickly():
         found, count = execute(check(prepare(study, asked, Requests())), stop_on_failure=True)
     results = found.report.results
     assert count == len(variants)

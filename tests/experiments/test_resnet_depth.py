@@ -205,14 +205,6 @@ def test_what_a_recipe_does_differently_is_told_in_short_sentences(preset):
     assert any("digits instead of CIFAR-10" in each for each in sentences) == (preset in ("default", "smoke"))
 
 
-@pytest.fixture
-def quick_compilation():
-    """A few steps are over before an optimised program is compiled."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.usefixtures("quick_compilation")
 def test_runs_have_metrics_of_every_budget_and_of_every_layer_and_pictures_show_them(tmp_path):
     """The preset `smoke`, from beginning to end."""

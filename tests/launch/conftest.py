@@ -27,7 +27,7 @@ def ran(capsys):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, quick_compilation):
+def finished(tmp_path_factory, compiling_quickly):
     """The tests' study, which chooses by the greatest validation loss, a trial that no other rule would: 16 runs."""
     from jaxdl.study import claims
 
@@ -48,5 +48,5 @@ def finished(tmp_path_factory, quick_compilation):
         claims=claimed,
     )
     workdir = tmp_path_factory.mktemp("finished") / "tiny"
-    with quick_compilation():
+    with compiling_quickly():
         return study.run(workdir=workdir, sweep=["model.hidden=4,6"])

@@ -10,9 +10,9 @@ TINY = Path(__file__).parent / "tiny"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quickly_compiled(quick_compilation):
+def quickly_compiled(compiling_quickly):
     """What a study's files and reports say of its runs is looked at here, which are compared with one another alone."""
-    with quick_compilation():
+    with compiling_quickly():
         yield
 
 
@@ -26,8 +26,8 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def finished(tiny, tmp_path_factory, quick_compilation):
+def finished(tiny, tmp_path_factory, compiling_quickly):
     """Two variants x two learning rates x two networks x two seeds, in one launch."""
     workdir = tmp_path_factory.mktemp("finished") / "tiny"
-    with quick_compilation():
+    with compiling_quickly():
         return tiny.run(workdir=workdir, sweep=["model.hidden=4,6"])
