@@ -39,7 +39,7 @@ def get_config(preset="default"):
     config.tune = dict(learning_rate=(0.1,))
     config.optimizer = sections.optimizer() | dict(schedule="step", weight_decay="kernel=1,bias=0,scale=0")
     config.warm_up = dict(depth=110, steps=400, factor=0.1)  # networks that deep begin at a part of the rate
-    config.steps, config.epochs, config.budgets = 500, 0.0, (60, 240)
+    config.steps, config.epochs, config.budgets = 440, 0.0, (60, 220)
     config.augmentation = sections.augmentation()
     config.evaluations = 20
     config.observed = dict(images=256)  # training images that gradients are measured on
