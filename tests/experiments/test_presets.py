@@ -95,7 +95,7 @@ EXPECTED = {
     }),
     ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
     ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
-    ("resnet_depth", "default"): ((3 + 3 + 1 + 1) * 6, {
+    ("resnet_depth", "default"): ((2 + 2 + 1 + 1) * 6, {
         "plain_20": (440, RESNET_20), "residual_20": (440, RESNET_20), "residual_32": (440, RESNET_20 + 2 * 97216),
         "residual_20_B": (440, RESNET_20 + 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64), "densenet_22_12": (440, 270418),
     }),
