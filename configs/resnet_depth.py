@@ -4,10 +4,13 @@ Paper     He et al. 2016 (arXiv 1512.03385), section 4.2
 Command   python -m experiments.resnet_depth --config=configs/resnet_depth.py:PRESET
 
 PRESET          data       what
-default         digits     8x8 images; 20 and 32 layers; 15 minutes
+default         digits     8x8 images; 20 and 32 layers; 13 minutes
 smoke           digits     does everything run? 8 layers alone; most of it is compilation
 cifar10_small   CIFAR-10   20 and 44 layers on 10,000 images for 1,500 steps; about 3 hours, by extrapolation
 paper           CIFAR-10   the paper's recipe, 20 to 110 layers; for an accelerator
+
+As it came out by default (6 seeds, 12 min 40 s on 2 CPU cores), training / test error in %: plain-20 0.19 / 2.60,
+plain-32 35.89 / 38.96, residual-20 0.00 / 1.93, residual-32 0.08 / 2.23, densenet-22-12 0.00 / 1.26.
 
 `budgets` are shorter trainings, in steps, each from the start and with the whole learning-rate schedule. Weight
 decay acts on the kernels; the paper does not say on which parameters.
