@@ -22,7 +22,10 @@ def load(workdir: str | Path) -> Any:
     names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
     if asked["study"] not in names:
         raise unknown(f"study in {workdir}", asked["study"], names)
-    return importlib.import_module(f"experiments.{asked['study']}").study.load(place)
+    study = getattr(importlib.import_module(f"experiments.{asked['study']}"), "study", None)
+    if study is None:
+        raise UserError(f"{asked['study']} is no study: name the --workdir of one that has trained")
+    return study.load(place)
 
 
 def free(path: str | Path) -> Path:

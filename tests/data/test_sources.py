@@ -238,7 +238,7 @@ def test_splits_have_the_sizes_asked_for_and_share_no_example(official_test, tra
 @pytest.mark.parametrize(
     ("official_test", "train", "validation", "message"),
     [
-        (False, 20, 3, "data.train=20 and data.validation=3 do not fit tiny: it has 23 examples, of which the test"),
+        (False, 21, 3, "data.train=21 and data.validation=3 do not fit tiny: it has 23 examples; 0 and 0"),
         (False, 0, 12, "data.train=0 and data.validation=12 do not fit tiny"),
         (True, 20, 4, "data.train=20 and data.validation=4 do not fit tiny: it has 23 examples"),
         (True, 20, -1, "data.train=20 and data.validation=-1 are not possible"),
@@ -310,7 +310,7 @@ def test_splits_are_the_same_in_another_process(digits):
         ({}, -8, "batch_size=-8 is not possible"),
         ({}, 1201, "batch_size=1201 is not possible: valid is 1 to 1200"),
         ({"train": 1700}, 32, "data.train=1700 and data.validation=200 do not fit digits: it has 1797 examples"),
-        ({"train": 1597}, 32, "do not fit digits: it has 1797 examples; 0 and 0 leave it to the set"),
+        ({"train": 1598}, 32, "do not fit digits: it has 1797 examples; 0 and 0 leave it to the set"),
         ({"normalise": "chanel"}, 32, "unknown data.normalise 'chanel'; did you mean 'channel'?"),
     ],
 )

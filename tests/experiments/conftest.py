@@ -10,7 +10,7 @@ from launching import EIGHT_DEVICES, EVERY_CALL, QUICK_COMPILATION, TINY, checkp
 
 GREEDY, DEEP = "experiments.greedy_pretraining", "experiments.deep_autoencoder"
 SMOKE = "--config=configs/{}.py:smoke"
-TWO_LAYERS = "--only=*-2*"  # of the greedy study: every fit but `depth1`, whose code is that of `depth2`
+TWO_LAYERS = "--only=random-2,denoising-2"  # of the greedy study: layers, and the network above them
 
 
 def straight(folder):

@@ -71,7 +71,7 @@ def test_a_picture_of_the_user_s_is_seen_as_in_training(finished, workdir, tmp_p
     seen = look.looked_at(finished, "digits_cnn", 0, str(tmp_path / "é 3.png"), "")
     same = look.looked_at(finished, "digits_cnn", 0, "", "")
     assert seen.titles == ["é 3.png"] and len(same.titles) == look.CLASSES
-    np.testing.assert_array_equal(look.given(str(tmp_path / "é 3.png"), seen.source)[0], stored)
+    np.testing.assert_array_equal(seen.image, seen.source.images(stored))
     probabilities = finished.model("digits_cnn", 0).apply(stored)[0]
     assert seen.label[0] == probabilities.argmax()
     assert seen.said == [f"{probabilities.argmax()} ({probabilities.max():.1%})"]

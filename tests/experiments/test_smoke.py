@@ -98,7 +98,7 @@ def test_every_run_has_its_files(smoke):
 
 def test_the_last_logged_validation_metrics_are_the_result(smoke):
     """No early stopping and no average here: the end of the last fit is what is measured."""
-    _, workdir, _, _, fits, _ = smoke
+    _, workdir, _, runs, fits, _ = smoke
     checked = 0
     for path in workdir.glob("*/*/seed=*/metrics.jsonl"):
         lines = path.read_text().splitlines()
@@ -108,7 +108,7 @@ def test_the_last_logged_validation_metrics_are_the_result(smoke):
             logged = {name: value for name, value in last.items() if name.startswith("validation_")}
             assert logged and logged == {name: result[name] for name in logged}
             checked += last["fit"] in fits
-    assert checked >= 4
+    assert checked >= min(4, runs)
 
 
 def test_results_csv_is_what_the_run_folders_hold(smoke):
@@ -185,8 +185,8 @@ def test_split_over_eight_devices_the_numbers_are_the_same(greedy_smoke, pmap_sm
     found, expected = (
         {tuple(row.values())[1:5]: float(row["value"]) for row in rows_of(folder)} for folder in (split, workdir)
     )
-    chosen = {key: value for key, value in expected.items() if "-2" in key[0]}
-    assert len({key[0] for key in chosen}) == 8
+    chosen = {key: value for key, value in expected.items() if key[0] in ("random-2", "denoising-2")}
+    assert len({key[0] for key in chosen}) == 2
     assert set(found) == set(chosen)
     for key, value in chosen.items():
         sizes = {"train": 1200, "validation": 200, "test": 397}

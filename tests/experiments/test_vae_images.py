@@ -293,7 +293,7 @@ def of_hand(shape, kind, decoder, tmp_path, change=lambda params: None, dtype=np
     )
     group = SimpleNamespace(config=SimpleNamespace(model=model), source=source)
     launched = SimpleNamespace(asked=SimpleNamespace(workdir=tmp_path / "run"))
-    return SimpleNamespace(model=lambda variant, seed: Model(params, {}, None, group), launch=launched), source
+    return SimpleNamespace(model=lambda variant, seed: Model(params, {}, None, group, None), launch=launched), source
 
 
 @pytest.mark.parametrize("kind", ["unit", "pixel_mean", "channel"])
