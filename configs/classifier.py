@@ -11,6 +11,8 @@ digits_cnn  rendered digits   the same as its tutorial has it: 7,500 images, 2,5
 angle       rendered digits   regression: by how many degrees is the digit turned?
 keras       MNIST             32-64-64 convolutions, 93,322 parameters, RMSprop, 5 epochs
 lenet       MNIST             LeNet-5, 61,706 parameters, 20 epochs
+
+Test error as it came out on 2 CPU cores: default 1.32 ± 1.12 % over 3 seeds; keras 0.89 % (99.11 % right, one seed).
 """
 
 from ml_collections import ConfigDict
