@@ -38,7 +38,7 @@ RULE = SimpleNamespace(
     name="sgd", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
     weight_decay="kernel=1,bias=0", learning_rate_multipliers=".*=1",
 )  # fmt: skip
-REPEATS = 1
+REPEATS = 5
 
 
 def problem(name: str, hidden: int, batch_size: int) -> tuple[Any, Any, Callable]:
