@@ -4,7 +4,7 @@ A multi-layer perceptron, a locally connected network, and convolutional ones wi
 average pooling, of about as many weights: their errors where test images are shifted, turned, scaled or noisy; with
 shifted training images; with all pixels permuted; and for digits at places where training never had them.
 
-Minutes: 5 (rendered digits, 2 CPU cores).
+Minutes: 3 (rendered digits, 2 CPU cores).
 """
 
 from collections.abc import Callable, Iterator
