@@ -87,6 +87,7 @@ def rows(groups: dict[str, np.ndarray], title: str = "") -> Figure:
     for axes, (label, images) in zip(all_axes, groups.items(), strict=True):
         axes.imshow(_sheet(images, count, False), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+        axes.set_anchor("E")  # room that is left over is left to the labels
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     figure.suptitle(title, fontsize="medium")
