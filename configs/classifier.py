@@ -50,7 +50,7 @@ def get_config(preset="default"):
         config.seeds, config.data.train, config.data.validation = 1, 7500, 2500
     if preset == "angle":
         config.target = "angle"
-        config.epochs = 20.0
+        config.epochs, config.optimizer.name, config.hyper.learning_rate = 20.0, "adam", 0.001
     if preset in ("keras", "lenet"):
         config.seeds, config.validate_every = 1, 300
         config.data.name, config.data.train, config.data.validation = "mnist", 0, 5000

@@ -172,7 +172,8 @@ def shown(metric: str, values: np.ndarray) -> str:
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric is an error or an accuracy: stored as a fraction, shown as %."""
-    return any(word in ("error", "accuracy") for word in metric.split("_")) and "squared" not in metric
+    words = metric.split("_")
+    return any(word in ("error", "accuracy") for word in words) and not {"squared", "absolute"} & set(words)
 
 
 def headings(grid: dict[str, Sequence[Any]]) -> dict[str, str]:

@@ -206,5 +206,6 @@ def test_errors_and_accuracies_are_shown_in_percent_and_other_metrics_as_they_ar
     assert shown("test_loss", values) == f"0.100 ± {half / 100:.3f}"
     assert shown("test_squared_error", np.array([2.5])) == "2.500"
     fractions = ["test_error", "train_accuracy", "test_error_before", "test_squared_error", "test_loss", "test_terror"]
-    assert [is_fraction(name) for name in fractions] == [True, True, True, False, False, False]
+    fractions.append("test_absolute_error")
+    assert [is_fraction(name) for name in fractions] == [True, True, True, False, False, False, False]
     assert (title("test_error_before"), title("test_squared_error")) == ("test error before %", "test squared error")
