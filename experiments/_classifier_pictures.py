@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.classifier import MISTAKES
 from jaxdl.study import figures
 
+MISTAKES = 24  # pictures of the most confident ones
 LISTED = 40  # classes whose names and counts are written into the confusion matrix
 
 
@@ -88,6 +88,3 @@ def captioned(source: Any, split: str, chosen: np.ndarray, captions: list[str], 
             axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=1)
             axes.set_title(captions[number], fontsize=7)
     return figure
-
-
-__all__ = ["classification", "curves", "figures", "regression"]

@@ -14,8 +14,6 @@ import numpy as np
 import jaxdl
 from jaxdl.study import Done, Study, divergence
 
-MISTAKES = 24  # pictures of the most confident ones
-
 
 def variants(config: Any) -> dict[str, dict[str, Any]]:
     """The one network, under its name; of FILE:CLASS the class."""
@@ -24,25 +22,23 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit."""
-    source = checked(config, source)
-    fitted = fit(
-        "train", objective(config, source),
-        jaxdl.training.optimizer(config.optimizer, jaxdl.training.duration(config, source.steps_per_epoch)),
-        jaxdl.data.augmented(source, config.augmentation), runs,
-        steps=jaxdl.training.duration(config, source.steps_per_epoch), every=config.validate_every,
-        average=config.average, patience=config.patience, select=SELECT,
-        measured=[split for split in source.data if len(source.data[split]["label"])],
-    )  # fmt: skip
+    fitted = trained(config, source, runs, fit)
     yield Done(runs, fitted.metrics, fitted.outcomes, divergence("train", fitted.diverged))
 
 
-def checked(config: Any, source: Any) -> Any:
-    """The source. UserError where it has no such target, or no images."""
-    split = source.data["train"]
-    targets = ["label", *(key for key in split if key not in ("image", "label") and np.ndim(split[key]) == 1)]
+def trained(config: Any, source: Any, runs: Any, fit: Callable) -> Any:
+    """The end of the fit; every split that has an example is measured. UserError where the set has no such target."""
+    stored = source.data["train"]
+    targets = ["label", *(key for key in stored if key not in ("image", "label") and np.ndim(stored[key]) == 1)]
     if config.target not in targets:
         raise jaxdl.errors.unknown(f"target in {source.name}", config.target, targets)
-    return source
+    steps = jaxdl.training.duration(config, source.steps_per_epoch)
+    return fit(
+        "train", objective(config, source), jaxdl.training.optimizer(config.optimizer, steps),
+        jaxdl.data.augmented(source, config.augmentation), runs,
+        steps=steps, every=config.validate_every, average=config.average, patience=config.patience, select=SELECT,
+        measured=[split for split in source.data if len(source.data[split]["label"])],
+    )  # fmt: skip
 
 
 def network(config: Any, source: Any) -> Any:
@@ -81,17 +77,9 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
     drawn = _classifier_pictures.curves(results, row)
     if row.diverged or row.failed or row.absent:
         return drawn
-    ended: list[Any] = []
-
-    def stored(*arguments: Any, **options: Any) -> Any:
-        ended.append(fit(*arguments, **options))
-        return ended[0]
-
-    one = jaxdl.study.Runs(row.runs[:1], [[]])
-    for _ in train(config, source, one, stored):
-        pass
+    ended = trained(config, source, jaxdl.study.Runs(row.runs[:1], [[]]), fit)
     split = "test" if len(source.data["test"]["label"]) else "validation"
-    guesses = predictions(objective(config, source), ended[0], source, split)
+    guesses = predictions(objective(config, source), ended, source, split)
     if config.target == "label":
         return drawn | _classifier_pictures.classification(guesses, source, split)
     return drawn | _classifier_pictures.regression(guesses, source, split, config.target)
