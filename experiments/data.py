@@ -76,6 +76,9 @@ def show(settings: Any, workdir: Path, baselines: bool) -> None:
 
     arrays = data.loading.read(settings)
     splits = data.splits.split(settings.name, arrays, settings.train, settings.validation)
+    splits = {name: values for name, values in splits.items() if len(values["label"])}
+    if baselines and "test" not in splits:
+        raise UserError("--baselines need a test split, and no example is left for one: ask for fewer in the others")
     train = splits["train"]
     found = data.contents.describe(splits, len(arrays.names), arrays.scale)
     twice = data.contents.duplicates(splits)

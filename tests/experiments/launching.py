@@ -42,16 +42,12 @@ EVERY_CALL = "--config.runtime.checkpoint_seconds=0"
 
 
 class Launch(NamedTuple):
-    """How a process ended. seconds: from the signal that was sent, or from its start.
-
-    processor: seconds of the processor that it took in that time, which do not depend on what else the machine does
-    """
+    """How a process ended. seconds: from the signal that was sent, or from its start."""
 
     code: int
     out: str
     err: str
     seconds: float
-    processor: float
 
 
 def start(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> subprocess.Popen:
@@ -69,30 +65,13 @@ def start(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> subp
 
 def end(process: subprocess.Popen, since: float, timeout: float = 600) -> Launch:
     """Wait for the end of a process. timeout: for one that hangs; a launch of 5 s takes 200 where many share a core."""
-    before = processor_of_children() + processor_of(process)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         err += "\n(killed by the test: it took too long)"
-    taken = processor_of_children() - before
-    return Launch(process.returncode, out, err, time.monotonic() - since, taken)
-
-
-def processor_of_children() -> float:
-    """Seconds of the processor of all children that have ended and were waited for."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def processor_of(process: subprocess.Popen) -> float:
-    """Seconds of the processor that a child has taken by now, without its own children."""
-    path = Path(f"/proc/{process.pid}/stat")
-    if process.poll() is not None or not path.exists():  # it ended, or this is no Linux
-        return 0.0
-    user, system = path.read_text().rpartition(")")[2].split()[11:13]  # fields 14 and 15 of proc(5), in ticks
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return Launch(process.returncode, out, err, time.monotonic() - since)
 
 
 def launch(*words: str, limit: int = 0, cwd: Path = ROOT, **changes: str) -> Launch:

@@ -429,3 +429,11 @@ def test_further_keys_are_named(tmp_path, monkeypatch, capsys):
     assert lines[0] == "turned: 2 classes, 2x2x1 values of uint8, with angle"
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
     assert len((tmp_path / "pixels.csv").read_text().splitlines()) == 2
+
+
+def test_a_set_of_which_no_test_example_is_left(tmp_path):
+    splits = ("--config.data.train=1597", "--config.data.validation=200", f"--workdir={tmp_path / 'digits'}")
+    done = launch("experiments.data", "digits", *splits)
+    assert done.code == 0, done.err
+    assert re.search(r"^validation +200 ", done.out, re.M) and not re.search(r"^test ", done.out, re.M)
+    assert (tmp_path / "digits" / "contact_sheet.png").is_file()

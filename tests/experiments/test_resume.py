@@ -1,7 +1,6 @@
 """Whatever interrupts a study, it ends with the bits of a straight run; and repeating it trains nothing."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -78,9 +77,7 @@ def test_a_signal_saves_and_exits_within_three_seconds(stopped, name, code):
     done = seen[name]
     assert done.code == code
     assert lines_beside_progress(done.err) == [f"stopped by {name}: {STOPPED}"]
-    # On an idle machine. Seconds of the processor do not depend on what else it does; those of the clock do.
-    others = os.getloadavg()[0] / len(os.sched_getaffinity(0))
-    assert done.processor < 3 and done.seconds < 3 * max(1.0, others)
+    assert done.seconds < 3
 
 
 def test_sigterm_in_the_middle_of_a_fit_saves_where_it_is(stopped):
