@@ -119,6 +119,12 @@ def _through(equation: Any, output: Any, operand: Any, field: Field) -> Field:
     if name == "slice":
         step = (settings["strides"] or (1,) * len(before))[axis]
         return _window(field, axis, 1, step, -settings["start_indices"][axis])
+    if name == "reshape" and settings["dimensions"] is None:
+        place = _outermost(axis, before, after)
+        if place is None:
+            return whole
+        together = before[axis] // after[place]  # units that follow one another and become one
+        return _window(field, place, together, together, 0)
     kept = _kept(equation, operand, output, axis)
     return whole if kept is None else field._replace(axis=kept)
 
@@ -133,8 +139,6 @@ def _kept(equation: Any, operand: Any, output: Any, axis: int) -> int | None:
         return settings["permutation"].index(axis)
     if name == "concatenate":
         return None if settings["dimension"] == axis else axis
-    if name == "reshape" and settings["dimensions"] is None:
-        return _same_axis(axis, before, after)
     if name == "squeeze" or (name.startswith(("reduce_", "arg")) and "axes" in settings):
         gone = settings["dimensions"] if name == "squeeze" else settings["axes"]
         return None if axis in gone else axis - sum(each < axis for each in gone)
@@ -150,11 +154,11 @@ def _kept(equation: Any, operand: Any, output: Any, axis: int) -> int | None:
     return None
 
 
-def _same_axis(axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
-    """The axis after a reshape that holds the same values as one before it, if there is one."""
-    ahead = math.prod(before[:axis])
-    places = [each for each in range(len(after)) if after[each] == before[axis] and math.prod(after[:each]) == ahead]
-    return places[0] if places else None
+def _outermost(axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+    """The axis after a reshape whose every unit holds whole units of one before it, as few as possible."""
+    ahead, length = math.prod(before[:axis]), before[axis]
+    places = [each for each in range(len(after)) if math.prod(after[:each]) == ahead and length % after[each] == 0]
+    return max(places, key=lambda each: after[each], default=None)
 
 
 def _window(field: Field, axis: int, kernel: int, stride: int, padding: int) -> Field:

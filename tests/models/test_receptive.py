@@ -109,6 +109,7 @@ OPERATIONS = {
     "transposed": (lambda x: x.transpose(0, 2, 1, 3)[:, 1:6:2], True),
     "channels first": (lambda x: x.transpose(0, 3, 1, 2)[:, :, 2:], True),
     "reshaped": (lambda x: x.reshape(1, 8, 4, 4), False),
+    "pooled by blocks": (lambda x: x.reshape(1, 4, 2, 2, 4, 2).sum(axis=(2, 4)), True),
     "one more axis": (lambda x: x.reshape(1, 1, 8, 8, 2)[0] + 1, True),
     "padded and cut": (lambda x: jnp.pad(x, ((0, 0), (2, 1), (0, 0), (0, 0)))[:, 1:, 3:5], True),
     "spread": (lambda x: jax.lax.pad(x, np.float32(0), ((0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0))), False),
