@@ -363,5 +363,6 @@ def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
         for form in FORMS:
             draft = folder / f"{name}.draft.{form}"
             figure.savefig(draft, dpi=130)
+            figure.set_layout_engine("none")  # the places of all parts stand: each further search costs a drawing
             draft.replace(folder / f"{name}.{form}")
     return [folder / f"{name}.png" for name in figures]

@@ -80,7 +80,9 @@ class Program:
         first = jax.ShapeDtypeStruct((), np.uint32)
         seen = {split: shapes[split] | ({"first": first} if split in self.streamed else {}) for split in SPLITS}
         seen |= own or {}
-        init = make_init(name, task, optimizer, source, average)
+        # Only its shapes and its primitives are looked at, several times; `jit` keeps the first trace for the others.
+        looked_at = task._replace(loss=jax.jit(task.loss))
+        init = make_init(name, looked_at, optimizer, source, average)
         self.abstract_state: State = jax.eval_shape(lambda run: init(run, seen["train"]), one)
         state = self.abstract_state
         strategy = settings.strategy
@@ -89,7 +91,7 @@ class Program:
         width = settings.width
         if width is None:
             width = devices.width(
-                settings.devices[0].platform, task.loss, state.params, state.model_state, batch, one, key
+                settings.devices[0].platform, looked_at.loss, state.params, state.model_state, batch, one, key
             )
         self.spread = devices.Spread(settings.devices, strategy, width)
         self.spread.check_batch(source.batch_size)
@@ -98,10 +100,14 @@ class Program:
             split: -(-min(EVALUATION_BATCH, len(splits[split]["label"])) // shards) * shards for split in SPLITS
         }
         measures = {split: make_evaluate(name, task, source, self.sizes[split]) for split in self.measured}
-        self.abstract_values = {
-            split: jax.eval_shape(measures[split], state.params, state.model_state, one, seen[split])
-            for split in self.measured
-        }
+        self.abstract_values = {}
+        for split in self.measured:  # the same for each, but for the number of examples
+            if not self.abstract_values:
+                each = jax.eval_shape(measures[split], state.params, state.model_state, one, seen[split])
+            count = seen[split]["label"].shape[0]
+            self.abstract_values[split] = {
+                metric: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype) for metric, leaf in each.items()
+            }
 
         # One program measures all splits it is given, and skips runs and splits not asked for: values, so no second
         # compilation.

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from launching import ROOT, launch
+from launching import ROOT, launch, launch_anew
 from PIL import Image
 
 from experiments import classifier, classify
@@ -414,7 +414,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatc
 
 def test_the_command_line():
     before = os.times()
-    first = launch("experiments.classify", "--help")
+    first = launch_anew("experiments.classify", "--help")
     after = os.times()
     assert (first.code, first.err) == (0, "")
     # Seconds of the processor, which don't depend on what else the machine does.

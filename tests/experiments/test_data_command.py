@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import sklearn.datasets
-from launching import launch
+from launching import launch, launch_anew
 from PIL import Image
 from test_command_line import complaint
 
@@ -301,7 +301,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(launched, name, says):
 def test_help_needs_less_than_a_second(launched):
     done = launched.found["help"]
     assert (done.code, done.err) == (0, "")
-    assert min(done.seconds, launch(DATA, "--help").seconds) < 1
+    assert min(launch_anew(DATA, "--help").seconds for _ in range(2)) < 1
     assert max(map(len, done.out.splitlines())) <= 100
     for option in ("dir", "train", "validation", "normalise", "pictures.size", "pictures.colour", "csv.label"):
         assert f"  --config.data.{option}=" in done.out

@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from launching import QUICK_COMPILATION, end, launch, start
+from launching import QUICK_COMPILATION, launch, start
 
 COMMAND = (
     "experiments.greedy_pretraining",
@@ -30,7 +30,7 @@ def both(folder):
         start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}", **QUICK_COMPILATION)
         for number in range(2)
     ]
-    return [end(process, since) for process in started]
+    return [process.end(since) for process in started]
 
 
 @pytest.fixture(scope="module")

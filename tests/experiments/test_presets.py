@@ -220,15 +220,16 @@ OTHERS = [pair for pair in PRESETS if pair[1] not in SAME]
 def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch, compiling_quickly):
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 
-    Of `compare`, all kinds at depth 2 with the most labels: deeper layers are trained by the same code, and were
-    shape-evaluated above; compiling them all takes minutes. Principal components of MNIST's 784 values are left out:
+    Of `compare`, the kinds that smoke lacks, at depth 2 with the most labels: deeper layers are trained by the same
+    code, and were shape-evaluated above; compiling them all takes minutes. Principal components of MNIST's 784 values are left out:
     they take seconds, no steps, and those of digits are compared with a reference in test_smoke.py.
     """
     study, values = study_of(name), one_run_each(values_of(name, preset))
     labels = ()
     if "labels" in values.get("compare", {}):
         labels = values["compare"]["labels"][-1:]
-        values["compare"] |= {"depths": (2,), "labels": labels}
+        own = set(values["compare"]["kinds"]) - set(values_of(name, "smoke")["compare"]["kinds"])
+        values["compare"] |= {"depths": (2,), "labels": labels, "kinds": tuple(sorted(own)) or ("sparse",)}
         values["measure"] = {"sparsity_batches": (1, 8)}
     if "generation" in values:
         values["bound"] = {"samples": 2}
