@@ -221,8 +221,8 @@ def test_two_steps_of_every_fit_of_a_preset(name, preset, tmp_path, monkeypatch,
     """With the preset's own networks, losses and optimizers; as many examples as its batches and labels need.
 
     Of `compare`, the kinds that smoke lacks, at depth 2 with the most labels: deeper layers are trained by the same
-    code, and were shape-evaluated above; compiling them all takes minutes. Principal components of MNIST's 784 values are left out:
-    they take seconds, no steps, and those of digits are compared with a reference in test_smoke.py.
+    code, and were shape-evaluated above; compiling them all takes minutes. Principal components of MNIST's 784 values
+    are left out: they take seconds, no steps, and those of digits are compared with a reference in test_smoke.py.
     """
     study, values = study_of(name), one_run_each(values_of(name, preset))
     labels = ()
