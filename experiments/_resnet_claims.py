@@ -61,7 +61,8 @@ def claims(config: Any) -> list[Any]:
         if margin:
             found.append(claim.equal(
                 "residual-does-not",
-                f"{residual} has the same training error as residual-{first}, within {100 * margin:g} points",
+                f"{residual} has the same training error as residual-{first}, within {100 * margin:g} point"
+                + "s" * (margin != 0.01),
                 f"{HE}, Figure 6", "train_error", residual, f"residual-{first}", margin,
             ))  # fmt: skip
         else:

@@ -8,7 +8,8 @@ compilations  how often `advance` is compiled for a 3 x 4 sweep of learning rate
 vae           one epoch of a 784-200-200-50 variational autoencoder on MNIST in PyTorch, over the same inside `fit`;
               8 betas one after another, over the 8 spread over the devices
 convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter network (64) on MNIST and of ResNet-20 (128)
-              on CIFAR-10: PyTorch, as it is and with channels_last, over one run here and over a run on each device
+              on CIFAR-10: PyTorch, as it is and with channels_last, over one run here, over one run whose batches are
+              split over the devices (--strategy=pmap), and over a run on each device
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
 
@@ -132,14 +133,21 @@ def spread_over_devices(
 
 
 def in_programs(
-    source: Any, task: Any, optimizer: Callable, runs: dict[str, Any], steps: int, devices: Any, at_once: int
+    source: Any,
+    task: Any,
+    optimizer: Callable,
+    runs: dict[str, Any],
+    steps: int,
+    devices: Any,
+    at_once: int,
+    strategy: str = "jit",
 ) -> Callable[[], float]:
     """A function that trains all runs, `at_once` in a program call, and returns the seconds of the calls."""
     import jax
 
     begin = training.make_init("runs", task, optimizer, source)
     step_until = training.make_advance("runs", task, optimizer, source)
-    spread = training.devices.Spread(devices, "jit", 1)
+    spread = training.devices.Spread(devices, strategy, 1)
     init = spread.program(begin)
     advance = spread.program(
         lambda state, run, train: step_until(state, run, train, np.uint32(steps), np.uint32(100)), donate=True
@@ -233,7 +241,7 @@ def convolutions() -> None:
 
 
 def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule: str, torch_rule: Callable) -> None:
-    """One network: PyTorch's time over that of one run, and over that of a run on each device."""
+    """One network: PyTorch's time over that of one run, whole and split, and over that of a run on each device."""
     import jax
     import torch
 
@@ -248,7 +256,9 @@ def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule
         "seed": np.arange(count, dtype=np.uint32),
         "hyper": {key: np.full(count, value, np.float32) for key, value in hyper.items()},
     }
-    alone = in_programs(source, task, optimizer, jax.tree.map(lambda leaf: leaf[:1], each), steps, devices[:1], 1)
+    first = jax.tree.map(lambda leaf: leaf[:1], each)
+    alone = in_programs(source, task, optimizer, first, steps, devices[:1], 1)
+    split = in_programs(source, task, optimizer, first, steps, devices, 1, "pmap")
     beside = in_programs(source, task, optimizer, each, steps, devices, count)
     pixels = torch.from_numpy(np.array(train["image"]).transpose(0, 3, 1, 2).copy())  # NHWC -> NCHW
     labels = torch.from_numpy(np.array(train["label"], np.int64))
@@ -264,13 +274,16 @@ def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule
         theirs, ours = ratio(
             f"{what} / one run here", lambda make_steps=make_steps: timed(lambda: make_steps(steps)), alone
         )
+        _, split_ours = ratio(
+            f"{what} / one run here, split", lambda make_steps=make_steps: timed(lambda: make_steps(steps)), split
+        )
         _, all_ours = ratio(
             f"{what} x {count} / a run on each device",
             lambda make_steps=make_steps: timed(lambda: make_steps(count * steps)),
             beside,
         )
-        rates = [steps * batch_size / theirs, steps * batch_size / ours, count * steps * batch_size / all_ours]
-        print("  examples/s: PyTorch {:,.0f}; here {:,.0f}, {:,.0f} in all".format(*rates), flush=True)
+        rates = [steps * batch_size / seconds for seconds in (theirs, ours, split_ours, all_ours / count)]
+        print("  examples/s: PyTorch {:,.0f}; here {:,.0f}, {:,.0f} split, {:,.0f} in all".format(*rates), flush=True)
 
 
 FIRST_BATCH = """

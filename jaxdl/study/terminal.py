@@ -88,6 +88,8 @@ def print_finished(finished: Finished, trained: int, seconds: float) -> None:
     print(f"report    {workdir / 'report.html'}, report.md")
     print(f"all runs  {workdir / 'results.csv'}")
     for what, arguments in launch.study.further.items():
+        if arguments in launch.asked.command:
+            continue
         print(f"next      {what}:\n          {interpreter()} -m experiments.{launch.study.name} {arguments}")
 
 
