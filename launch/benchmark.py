@@ -1,12 +1,14 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [convolutions] [loading] [streaming]
+    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [dropout] [convolutions] [loading] [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
 compilations  how often `advance` is compiled for a 3 x 4 sweep of learning rate and weight decay
 vae           one epoch of a 784-200-200-50 variational autoencoder on MNIST in PyTorch, over the same inside `fit`;
               8 betas one after another, over the 8 spread over the devices
+dropout       one epoch of a 784-256-10 classifier with dropout of 0.2 and 0.5 on MNIST in PyTorch, over the same inside
+              `fit`, with what it costs beside none; 8 rates x 5 seeds one after another, over all in one program
 convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter network (64) on MNIST and of ResNet-20 (128)
               on CIFAR-10: PyTorch, as it is and with channels_last, over one run here, over one run whose batches are
               split over the devices (--strategy=pmap), and over a run on each device
@@ -225,6 +227,57 @@ def vae() -> None:
     spread_over_devices("8 betas of the VAE, 200 steps", source, task, optimizer, betas, 200)
 
 
+def dropout() -> None:
+    """The task with all its regularisers, of which dropout alone has a strength, on inputs and hidden units."""
+    import jax
+
+    source, _, _ = problem("mnist", 256, 128)
+    network, shape = models.MLP((256,), 10, "relu", "he_normal"), (28, 28, 1)
+    task = tasks.classify_regularised(network, shape)
+    optimizer = training.optimizer(RULE, 1, max_norm="kernel=1,bias=0")
+
+    def regularised(count: int, **changes: Any) -> dict[str, Any]:
+        """`count` runs; changes: [count] values of a hyperparameter."""
+        zeros = dict.fromkeys((*tasks.strengths.RATES, "l1", "sparsity_weight", "sparsity_target", "max_norm"), 0.0)
+        hyper = zeros | {"learning_rate": 0.1, "weight_decay": 0.0} | changes
+        return {
+            "seed": np.arange(count, dtype=np.uint32),
+            "hyper": {name: np.broadcast_to(np.float32(value), count) for name, value in hyper.items()},
+        }
+
+    thinned, plain = regularised(1, input_dropout=0.2, hidden_dropout=0.5), regularised(1)
+
+    def inside(runs: dict[str, Any] = thinned) -> float:
+        return epoch_in_fit(task, optimizer, source, runs, jax.devices()[:1])
+
+    what = "one MNIST epoch of 784-256-10, batch 128"
+    ratio(f"fit with dropout / without, {what}", inside, lambda: inside(plain))
+    try:
+        import torch
+    except ImportError:
+        print("dropout against PyTorch: skipped, PyTorch is not here: pip install torch", flush=True)
+    else:
+        torch.set_num_threads(training.devices.cores())
+        theirs_network = beside_torch.network("dropout")
+        params = jax.eval_shape(task.init, {}, jax.random.key(0))[0]
+        if sum(leaf.size for leaf in jax.tree.leaves(params)) != sum(w.numel() for w in theirs_network.parameters()):
+            raise UserError("the perceptrons of jaxdl and of PyTorch differ in their parameters")
+        pixels = torch.from_numpy(np.array(source.data["train"]["image"]).transpose(0, 3, 1, 2).copy())
+        labels = torch.from_numpy(np.array(source.data["train"]["label"], np.int64))
+        rule = torch.optim.SGD(theirs_network.parameters(), 0.1)
+        make_steps = beside_torch.steps_in_torch(theirs_network, rule, pixels, labels, 128, False)
+        steps = source.steps_per_epoch
+        theirs, ours = ratio(
+            f"PyTorch / fit, dropout .2 and .5, {what}", lambda: timed(lambda: make_steps(steps)), inside
+        )
+        print(f"  {steps * 128 / ours:,.0f} examples/s in fit, {steps * 128 / theirs:,.0f} in PyTorch", flush=True)
+    rates = np.repeat(np.linspace(0.1, 0.8, 8), 5)
+    sweep = regularised(40, hidden_dropout=rates)
+    one_by_one = in_programs(source, task, optimizer, sweep, 200, jax.devices()[:1], 1)
+    together = in_programs(source, task, optimizer, sweep, 200, jax.devices(), 40)
+    ratio("one by one / one program, 8 rates x 5 seeds, 200 steps", one_by_one, together)
+
+
 def convolutions() -> None:
     """Whole training steps, batches included, in float32 with the same optimizer."""
     try:
@@ -402,7 +455,7 @@ def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tu
 
 PARTS = {
     "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae,
-    "convolutions": convolutions, "loading": loading, "streaming": streaming,
+    "dropout": dropout, "convolutions": convolutions, "loading": loading, "streaming": streaming,
 }  # fmt: skip
 
 

@@ -94,9 +94,15 @@ CONVOLUTIONAL = ("lenet", "keras_cnn", "cifar_resnet")
 
 
 def network(name: str) -> Any:
-    """A torch.nn.Module with the layers of `models.named`: "lenet", "keras_cnn", or "cifar_resnet" of 20 layers."""
+    """A torch.nn.Module with the layers of `models.named`: "lenet", "keras_cnn", or "cifar_resnet" of 20 layers.
+
+    And "dropout": 784-256-10 with a fifth of its inputs and half of its hidden units dropped.
+    """
     from torch import nn
 
+    if name == "dropout":
+        first, second = nn.Linear(784, 256), nn.Linear(256, 10)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), first, nn.ReLU(), nn.Dropout(0.5), second)
     if name == "lenet":
         return nn.Sequential(
             nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),

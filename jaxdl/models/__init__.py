@@ -8,7 +8,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["by_name", "layers", "tracing"],
+    submodules=["by_name", "dropout", "layers", "tracing"],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "batch_norm": ["batch_norm"],

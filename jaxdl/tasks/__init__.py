@@ -14,9 +14,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generation": ["generation"],
         "gradients": ["gradient_moments"],
         "importance": ["log_likelihood"],
-        "reconstruction": ["kl_sparsity", "reconstruct"],
+        "reconstruction": ["reconstruct"],
         "regression": ["regress"],
-        "strengths": ["check_strengths"],
+        "regularised": ["average_thinned", "classify_regularised"],
+        "sparsity": ["kl_sparsity"],
+        "strengths": ["check_rates", "check_strengths"],
         "task": ["Task"],
     },
 )

@@ -20,13 +20,6 @@ def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
     def init(run: Run, key: Array) -> tuple[Any, Any]:
         return models.initialise(model, key, image_shape)
 
-    def per_example(logits: Array, batch: Batch) -> Metrics:
-        # A product with one-hot labels, because the gradient of an indexed read is a scatter: slow on every device.
-        target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
-        loss = -(jax.nn.log_softmax(logits) * target).sum(axis=-1)
-        error = (logits.argmax(axis=-1).astype(batch["label"].dtype) != batch["label"]).astype(jnp.float32)
-        return {"loss": loss, "error": error}
-
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
         logits, model_state = models.forward(model, params, model_state, batch["image"], train=True)
         values = per_example(logits, batch)
@@ -40,3 +33,12 @@ def classify(model: nn.Module, image_shape: tuple[int, ...]) -> Task:
         return jax.nn.softmax(models.forward(model, params, model_state, image, train=False)[0])
 
     return Task(init, loss, evaluate, predict=predict, network=model)
+
+
+def per_example(logits: Array, batch: Batch) -> Metrics:
+    """`loss` and `error`, [B] each, of logits [B, classes]."""
+    # A product with one-hot labels, because the gradient of an indexed read is a scatter: slow on every device.
+    target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
+    loss = -(jax.nn.log_softmax(logits) * target).sum(axis=-1)
+    error = (logits.argmax(axis=-1).astype(batch["label"].dtype) != batch["label"]).astype(jnp.float32)
+    return {"loss": loss, "error": error}

@@ -13,6 +13,7 @@ from jax import Array
 from jaxdl import batch as batches
 from jaxdl.errors import UserError, unknown
 from jaxdl.tasks.corruption import corrupt
+from jaxdl.tasks.sparsity import sparsity
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 OBJECTIVES = ("cross_entropy", "squared_error")
@@ -61,9 +62,7 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
         values = measure(params, corrupt(target, batch["position"], key, *strengths), target)
         activation = batches.batch_mean(values["code"])  # [H], over the whole batch
         weight = hyper["sparsity_weight"]
-        penalty = jax.lax.cond(
-            weight > 0, lambda mean: kl_sparsity(mean, hyper["sparsity_target"]), lambda mean: jnp.zeros(()), activation
-        )
+        penalty = sparsity(activation, weight, hyper["sparsity_target"])
         reconstruction = values["loss"].mean()
         metrics = {"reconstruction": reconstruction, "penalty": penalty, "activation": activation.mean()}
         return reconstruction + weight * penalty, (model_state, metrics)
@@ -82,14 +81,3 @@ def reconstruct(model: nn.Module, inputs: int, objective: str, *, bounded: bool 
         return jax.nn.sigmoid(output) if bounded else output
 
     return Task(init, loss, evaluate, predict=predict)
-
-
-def kl_sparsity(activation: Array, target: Array) -> Array:
-    """sum_j rho log(rho / a_j) + (1 - rho) log((1 - rho) / (1 - a_j)): activation a [H] in (0, 1), target rho.
-
-    Within 1e-6 of 0 or 1, where it is infinite, value and slope are those at that distance: finite, and still
-    drawing a dead or saturated unit back.
-    """
-    kept_away = jnp.clip(activation, 1e-6, 1 - 1e-6)
-    mean = activation + jax.lax.stop_gradient(kept_away - activation)
-    return (target * (jnp.log(target) - jnp.log(mean)) + (1 - target) * (jnp.log1p(-target) - jnp.log1p(-mean))).sum()

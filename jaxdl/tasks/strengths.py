@@ -1,8 +1,9 @@
-"""Which strengths of corruption and sparsity make sense. Needs no jax, so that mistakes are told at once."""
+"""Which strengths of corruption, sparsity and dropout make sense. Needs no jax, so that mistakes are told at once."""
 
 from jaxdl.errors import UserError
 
 UNBOUNDED_UNITS = ("relu", "linear")
+RATES = ("input_dropout", "hidden_dropout", "input_gaussian", "hidden_gaussian", "dropconnect")
 
 
 def check_strengths(hyper: dict[str, float], unit: str) -> None:
@@ -19,5 +20,15 @@ def check_strengths(hyper: dict[str, float], unit: str) -> None:
         if not 0 <= hyper[name] <= 1:
             raise UserError(f"hyper.{name}={hyper[name]} is not possible: valid is 0 to 1")
     if hyper["sparsity_weight"] > 0 and hyper["sparsity_target"] in (0, 1):
+        target = hyper["sparsity_target"]
+        raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
+
+
+def check_rates(hyper: dict[str, float]) -> None:
+    """UserError for rates outside [0, 1), and for targets outside (0, 1), that `classify_regularised` reads."""
+    for name in RATES:
+        if not 0 <= hyper[name] < 1:
+            raise UserError(f"hyper.{name}={hyper[name]} is not possible: a rate of dropping is at least 0 and below 1")
+    if hyper["sparsity_weight"] > 0 and not 0 < hyper["sparsity_target"] < 1:
         target = hyper["sparsity_target"]
         raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")

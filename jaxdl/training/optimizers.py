@@ -25,10 +25,12 @@ class OptimizerState(NamedTuple):
     rule: optax.OptState
 
 
-def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.GradientTransformationExtraArgs]:
+def optimizer(
+    settings: Any, steps: int, *, max_norm: str = ""
+) -> Callable[[dict[str, Array]], optax.GradientTransformationExtraArgs]:
     """An optimizer from its static settings; call it with the traced hyperparameters inside the step.
 
-    One update of a parameter w with gradient g, decay multiplier d and learning-rate multiplier r:
+    One update of a parameter w with gradient g, decay multiplier d, learning-rate multiplier r and norm multiplier c:
 
         g <- 0 where r = 0                                    frozen
         g <- g min(1, clip_norm / |g|)                        norm over all parameters; clip_norm 0: off
@@ -36,6 +38,7 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
         u <- rule(g)
         u <- u + weight_decay d w                             adamw only: decoupled (1711.05101)
         w <- w - learning_rate schedule(step) r u             exactly w where r = 0
+        w_j <- w_j min(1, c max_norm / |w_j|)                 w_j: the weights into unit j, [..., j]; max_norm 0: off
 
     The rules, with mu = momentum (every moment starts at 0):
 
@@ -50,7 +53,8 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
                    value + weight_decay / 2 sum d |w|^2.
 
     adamw's decay follows the whole learning rate, as in PyTorch and optax; the paper scales it by the
-    schedule alone: its lambda is learning_rate weight_decay here.
+    schedule alone: its lambda is learning_rate weight_decay here. The projection is Srivastava et al. 2014 (JMLR 15),
+    section 5.1.
 
     Args:
         settings: static values, all of them always read: `name`; `schedule`, `warmup`, `milestones` and
@@ -59,17 +63,19 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
             a parameter's '/'-joined name, such as "hidden_0/kernel", gives its multiplier. A regex holds no
             comma.
         steps: all steps of the fit, for the schedule.
+        max_norm: "regex=multiplier,..." as well, such as "output=0,kernel=1,bias=0": c, where 0 leaves a parameter
+            free. "" for no projection at all, whatever hyper holds
 
     Returns:
-        A function of {"learning_rate", "weight_decay", and "momentum" where the rule has one}, float32 []
-        each, traced or not. What it returns is called as
+        A function of {"learning_rate", "weight_decay", "momentum" where the rule has one, "max_norm" where it is asked
+        for}, float32 [] each, traced or not. What it returns is called as
         `update(gradients, state, params, value=, grad=, value_fn=)`. Only lbfgs looks at `value` (the loss
         at `params`) and `value_fn` (params -> loss); `grad` is `gradients` again, as optax wants it. The
         state keeps its dtypes, so it can be a loop's carry.
 
     Raises:
         UserError: an unknown name, a malformed setting, or lbfgs with what breaks its line search (a
-            schedule or warm-up, clipping, learning-rate multipliers other than 0 and 1); when called with
+            schedule or warm-up, clipping, learning-rate multipliers other than 0 and 1, max_norm); when called with
             hyper, a missing hyperparameter; at init and update, a parameter that no regex covers.
     """
     name, clip_norm = settings.name, settings.clip_norm
@@ -81,6 +87,7 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
         raise UserError(f"clip_norm is {clip_norm!r}; valid: a positive number, or 0 for no clipping")
     decay_patterns = _parse("weight_decay", decay_text)
     rate_patterns = _parse("learning_rate_multipliers", rate_text)
+    norm_patterns = _parse("max_norm", max_norm) if max_norm else []
     if name == "lbfgs":
         if settings.schedule != "constant" or settings.warmup:
             raise UserError(
@@ -91,12 +98,14 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
             raise UserError(f"lbfgs needs the true gradient: clip_norm must be 0, not {clip_norm!r}")
         if any(multiplier not in (0, 1) for _, multiplier in rate_patterns):
             raise UserError(f"lbfgs takes learning_rate_multipliers of 0 and 1 only, not {rate_text!r}")
+        if norm_patterns:
+            raise UserError(f"lbfgs searches along a line, no projection: max_norm must be '', not {max_norm!r}")
 
     def of_hyper(hyper: dict[str, Array]) -> optax.GradientTransformationExtraArgs:
         needed = ["learning_rate", "weight_decay"]
         if name in ("momentum", "nesterov"):
             needed.append("momentum")
-        for key in needed:
+        for key in [*needed, *(["max_norm"] if norm_patterns else [])]:
             if key not in hyper:
                 raise UserError(f"optimizer {name!r} needs hyper.{key}; given: {', '.join(hyper)}")
         learning_rate, strength, *momentum = (jnp.asarray(hyper[key], jnp.float32) for key in needed)
@@ -105,6 +114,8 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
         def init(params: Tree) -> OptimizerState:
             _multipliers("learning_rate_multipliers", rate_patterns, params)  # a bad setting shows at once,
             _multipliers("weight_decay", decay_patterns, params)  # not at the first update
+            if norm_patterns:
+                _multipliers("max_norm", norm_patterns, params)
             return OptimizerState(jnp.zeros((), jnp.int32), rule.init(params))
 
         def update(gradients: Tree, state: OptimizerState, params: Tree, **extra: Any) -> tuple[Tree, OptimizerState]:
@@ -144,6 +155,10 @@ def optimizer(settings: Any, steps: int) -> Callable[[dict[str, Array]], optax.G
                 updates = jax.tree.map(lambda u, rate: scale * rate * u, updates, rates)
             # w + -0.0 is w, bit for bit; w + 0.0 would turn -0.0 into 0.0.
             updates = jax.tree.map(lambda u, rate: u if rate else jnp.full_like(u, -0.0), updates, rates)
+            if norm_patterns:
+                bounds = _multipliers("max_norm", norm_patterns, params)
+                bounds = jax.tree.map(lambda bound, rate: bound if rate else 0.0, bounds, rates)
+                updates = _projected(updates, params, bounds, jnp.asarray(hyper["max_norm"], jnp.float32))
             return updates, OptimizerState(state.step + 1, rule_state)
 
         return _standard_promotion(init, update)
@@ -162,6 +177,25 @@ def _rule(name: str, learning_rate: Array, momentum: Array | None = None) -> opt
     if name == "lbfgs":
         return optax.lbfgs(learning_rate, memory_size=10)
     return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+
+
+def _projected(updates: Tree, params: Tree, bounds: Tree, max_norm: Array) -> Tree:
+    """The updates after which no unit's incoming weights are longer than its bound times max_norm; 0: unchanged."""
+
+    def project(updates: Tree) -> Tree:
+        def one(update: Array, w: Array, bound: float) -> Array:
+            if not bound:
+                return update
+            moved = w + update  # [..., units]
+            norm = jnp.sqrt(jnp.sum(moved**2, axis=tuple(range(w.ndim - 1)), keepdims=True))
+            longest = bound * max_norm
+            scale = longest / jnp.maximum(norm, longest)
+            # What is short enough keeps its update, bit for bit.
+            return jnp.where(norm > longest, scale * moved - w, update)
+
+        return jax.tree.map(one, updates, params, bounds)
+
+    return jax.lax.cond(max_norm > 0, project, lambda updates: updates, updates)
 
 
 def _standard_promotion(

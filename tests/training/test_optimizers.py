@@ -51,10 +51,10 @@ def loss(params):
     return 0.5 * jnp.sum((kernel - 2.0) ** 2) + 1.5 * jnp.sum((bias + 1.0) ** 2)
 
 
-def fit(settings, hyper, steps=STEPS, params=None, objective=loss):
+def fit(settings, hyper, steps=STEPS, params=None, objective=loss, **options):
     """The parameters after `steps` updates in one while_loop, the state its carry."""
     params = make_params() if params is None else params
-    rule = optimizer(settings, steps)(hyper)
+    rule = optimizer(settings, steps, **options)(hyper)
 
     def body(carry):
         step, params, state = carry
@@ -367,3 +367,95 @@ def test_every_setting_is_always_read():
         recorder = Recorder(make_settings(name))
         optimizer(recorder, STEPS)
         assert recorder.read == set(vars(make_settings()))
+
+
+# Max-norm
+
+
+def columns(max_norm, steps=STEPS, name="momentum", patterns="bias=0,kernel=1", **changes):
+    """The parameters after some steps under the constraint, as float64."""
+    hyper = HYPER | {"max_norm": jnp.float32(max_norm)}
+    return fit(make_settings(name, **changes), hyper, steps, max_norm=patterns)["hidden_0"]
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+def test_max_norm_projects_each_units_incoming_weights_after_each_update(name):
+    """The reference: the same optimizer without the constraint, one step at a time, projected in NumPy."""
+    bound, params = 0.6, make_params()
+    rule = optimizer(make_settings(name), STEPS)(HYPER)
+    state, outside = rule.init(params), 0
+    for _ in range(STEPS):
+        gradients = jax.grad(loss)(params)
+        updates, state = rule.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        kernel = np.float64(params["hidden_0"]["kernel"])
+        norms = np.sqrt((kernel**2).sum(axis=0))
+        outside += (norms > bound).sum()
+        params["hidden_0"]["kernel"] = jnp.float32(kernel * np.minimum(1, bound / norms))
+    found = columns(bound, name=name)
+    np.testing.assert_allclose(found["kernel"], params["hidden_0"]["kernel"], rtol=2e-5)
+    np.testing.assert_allclose(found["bias"], params["hidden_0"]["bias"], rtol=1e-5)
+    assert 0 < outside < 3 * STEPS
+    assert np.sqrt((np.float64(found["kernel"]) ** 2).sum(axis=0)).max() < bound * (1 + 1e-6)
+
+
+def test_max_norm_0_is_off_and_a_large_one_changes_no_bit():
+    off, large = columns(0.0, name="adam"), columns(1e6, name="adam")
+    jax.tree.map(np.testing.assert_array_equal, off, large)
+    free = fit(make_settings("adam"), HYPER)["hidden_0"]  # another program, which rounds elsewhere
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5), off, free)
+
+
+def test_an_optimizer_without_the_constraint_has_none_of_its_operations():
+    def program(**options):
+        hyper = {**HYPER, "max_norm": jnp.float32(1)}
+        rule = optimizer(make_settings("sgd"), STEPS, **options)(hyper)
+        params = make_params()
+        return str(jax.make_jaxpr(lambda g: rule.update(g, rule.init(params), params))(params))
+
+    assert program() == program(max_norm="") and "cond" not in program() and "cond" in program(max_norm=".*=1")
+
+
+def test_multipliers_of_max_norm_and_frozen_parameters():
+    found = columns(1.0, patterns="bias=0,kernel=0.5")
+    np.testing.assert_allclose(np.sqrt((np.float64(found["kernel"]) ** 2).sum(axis=0)), 0.5, rtol=1e-5)
+    frozen = columns(0.1, learning_rate_multipliers="kernel=0,bias=1")
+    np.testing.assert_array_equal(frozen["kernel"], make_params()["hidden_0"]["kernel"])
+
+
+def test_the_projection_has_the_gradient_of_finite_differences():
+    """d (w + update) / d update, in float64, of units inside and outside the ball, and of a convolution's."""
+    from jaxdl.training.optimizers import _projected
+
+    draw = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        for shape in ((3, 4), (2, 2, 2, 3)):
+            params, update, weights = (draw.normal(size=shape) for _ in range(3))
+            norms = np.sqrt(((params + update) ** 2).sum(axis=tuple(range(len(shape) - 1))))
+            bound = jnp.float64(np.sort(norms)[:2].mean())  # one unit is inside
+
+            @jax.jit
+            def value(update, params=params, weights=weights, bound=bound):
+                return jnp.sum(weights * _projected({"w": update}, {"w": params}, {"w": 1.0}, bound)["w"])
+
+            gradient, expected = np.asarray(jax.grad(value)(update)), np.zeros(shape)
+            for place in np.ndindex(shape):
+                step = np.zeros(shape)
+                step[place] = 1e-6
+                expected[place] = (value(update + step) - value(update - step)) / 2e-6
+            np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+            inside = norms < bound
+            np.testing.assert_allclose(gradient[..., inside], weights[..., inside])
+            assert inside.sum() == 1 and abs(gradient - weights)[..., ~inside].max() > 0.1
+
+
+def test_what_max_norm_refuses():
+    with pytest.raises(UserError, match=r"lbfgs.*max_norm must be ''"):
+        optimizer(make_settings("lbfgs"), STEPS, max_norm="kernel=1,bias=0")
+    with pytest.raises(UserError, match="malformed max_norm 'kernel=-1'"):
+        optimizer(make_settings(), STEPS, max_norm="kernel=-1")
+    with pytest.raises(UserError, match=r"needs hyper\.max_norm"):
+        optimizer(make_settings(), STEPS, max_norm=".*=1")(HYPER)
+    rule = optimizer(make_settings(), STEPS, max_norm="kernel=1")(HYPER | {"max_norm": 1.0})
+    with pytest.raises(UserError, match="max_norm has no pattern for parameter 'hidden_0/bias'"):
+        rule.init(make_params())
