@@ -99,7 +99,7 @@ def of_study(content: report.Report, state: str = "", refresh: int = 0) -> Page:
         curves=curves(results, columns[0] if columns else ""),
         claims=charts.forest(content.findings),
         command=content.command,
-        trials=report.trial_table(results) if headings(results.grid) else None,
+        trials=report.trial_table(results) if headings(results.grid) or results.own_grids else None,
         selected=title(results.select[0]),
         differs=content.differs,
         lost=lost_runs(results),

@@ -47,7 +47,7 @@ def main_table(results: Results, columns: Sequence[str], published: Sequence[Pub
     columns = [name for name in columns if any(len(finite(row, name)) for row in results.rows)]
     gap = gap_metric(results, columns)
     points = headings(results.grid)
-    header, apart = ["variant", "seeds", *points.values()], []
+    header, apart = ["variant", "seeds", *_point_header(results)], []
     for name in columns:
         header.append(title(name))
         if any(each.metric == name for each in published):
@@ -58,7 +58,7 @@ def main_table(results: Results, columns: Sequence[str], published: Sequence[Pub
     rows = []
     for row in results.rows:
         there = done(row)
-        cells = [Cell(row.variant), _count(row), *_point_cells(row, points, True)]
+        cells = [Cell(row.variant), _count(row), *_point_cells(row, points, results, True)]
         for name in columns:
             values = finite(row, name)
             cells.append(_cell(name, values, there, reason(row, name)))
@@ -78,13 +78,17 @@ def trial_table(results: Results) -> Table:
     for trials in results.trials.values():
         for rank, row in enumerate(trials, 1):
             values = _cell(metric, finite(row, metric), done(row), reason(row, metric))
-            rows.append(
-                [Cell(row.variant), Cell(str(rank), rank), _count(row), *_point_cells(row, points, False), values]
-            )
-    return Table(["variant", "rank", "seeds", *points.values(), title(metric)], rows)
+            cells = _point_cells(row, points, results, False)
+            rows.append([Cell(row.variant), Cell(str(rank), rank), _count(row), *cells, values])
+    return Table(["variant", "rank", "seeds", *_point_header(results), title(metric)], rows)
 
 
-def _point_cells(row: Row, points: dict[str, str], flagged: bool) -> list[Cell]:
+def _point_header(results: Results) -> list[str]:
+    """A column for each grid that variants share, and one for all grids of their own."""
+    return [*headings(results.grid).values(), *(["own choice"] if results.own_grids else [])]
+
+
+def _point_cells(row: Row, points: dict[str, str], results: Results, flagged: bool) -> list[Cell]:
     """flagged: whether values at the end of their grid get a star."""
     cells = []
     for key in points:
@@ -96,6 +100,13 @@ def _point_cells(row: Row, points: dict[str, str], flagged: bool) -> list[Cell]:
             if known
             else Cell("-", "", "not tuned")
         )
+    if results.own_grids:
+        own = {key: value for key, value in row.point.items() if key not in points}
+        texts = [
+            f"{key.removeprefix('hyper.')}={shown_value(value)}" + "*" * (flagged and key in row.edge)
+            for key, value in own.items()
+        ]
+        cells.append(Cell(", ".join(texts).replace("_", " ") or "-", "", "" if own else "not tuned"))
     return cells
 
 
@@ -181,13 +192,19 @@ def notes(results: Results, columns: Sequence[str], published: Sequence[Publishe
     for key, name in headings(results.grid).items():
         grid = results.grid[key]
         lines.append(f"{name} chosen from {', '.join(map(shown_value, grid))} by the mean {metric.replace('_', ' ')}.")
-        flagged = [row for row in results.rows if key in row.edge]
+        apart = {variant for (own, _), variants in results.own_grids.items() if own == key for variant in variants}
+        flagged = [row for row in results.rows if key in row.edge and row.variant not in apart]
         if flagged:
             best = {row.point[key] for row in flagged}
             ends = [word for word, end in (("below", min(grid)), ("above", max(grid))) if end in best]
             every = len(flagged) == len(results.rows) > 1
             names = "every variant" if every else ", ".join(row.variant for row in flagged)
             lines.append(f"* best at the edge of its grid ({names}): look {' and '.join(ends)} with --sweep={key}=...")
+    for (key, grid), variants in results.own_grids.items():
+        name, values = key.removeprefix("hyper.").replace("_", " "), ", ".join(map(shown_value, grid))
+        best = [row.variant for row in results.rows if row.variant in variants and key in row.edge]
+        edge = f" (* best at its edge: {', '.join(best)})" if best else ""
+        lines.append(f"{name} of {', '.join(variants)} chosen from {values}{edge}.")
     without = [f"{row.variant} ({row.diverged} diverged, {row.failed} failed)" for row in results.rows if _gone(row)]
     if without:
         lines.append("Runs without a result: " + ", ".join(without) + ".")
@@ -333,7 +350,7 @@ def markdown(report: Report) -> str:
     for path in report.looked:
         name = f"{path.parent.name}: {path.stem.replace('_', ' ')}"
         lines += [f"## {escaped(name)}", "", f"![{path.stem}](look/{quote(path.parent.name)}/{quote(path.name)})", ""]
-    if headings(results.grid):
+    if _point_header(results):
         lines += [f"## All trials, by {title(results.select[0])}", "", *_markdown_table(trial_table(results)), ""]
     lines += ["## To get it again", "", "```", report.command, "```", ""]
     for environment in results.environments():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.study import folders
-from jaxdl.study.runs import Run
+from jaxdl.study.runs import Run, own_grids
 
 
 class Row(NamedTuple):
@@ -37,6 +37,7 @@ class Results:
     """What the runs of a command found, read from their folders.
 
     grid: {dotted key: values}, what the variants were tuned and swept over
+    own_grids: those of single variants, {(key, values): variants}
     trials: {variant: its trials, the best first} by the mean over seeds of `select`, a metric of the validation split
         and its direction. Trials with a run that diverged or failed come after all others; ties keep the grid's order.
     rows: the best trial of each variant
@@ -46,6 +47,7 @@ class Results:
         self, workdir: Path, runs: Sequence[Run], grid: dict[str, Sequence[Any]], select: tuple[str, str]
     ) -> None:
         self.workdir, self.runs, self.grid, self.select = workdir, tuple(runs), grid, select
+        self.own_grids = own_grids(self.runs, grid)
         self.records = [folders.read_run(folders.run_folder(workdir, run)) for run in runs]
         self._number = {(run.variant, run.hash, run.seed): number for number, run in enumerate(runs)}
         self.trials = {variant: self._trials(variant) for variant in dict.fromkeys(run.variant for run in runs)}
@@ -105,11 +107,13 @@ class Results:
     def _row(self, variant: str, numbers: list[int]) -> Row:
         records, runs = ([each[number] for number in numbers] for each in (self.records, self.runs))
         names = dict.fromkeys(name for record in records for name in record["metrics"])
-        point = {key: value for key, value in runs[0].point.items() if len(self.grid[key]) > 1}
+        own = {key: values for (key, values), variants in self.own_grids.items() if variant in variants}
+        grid = self.grid | own
+        point = {key: value for key, value in runs[0].point.items() if len(grid.get(key, ())) > 1}
         return Row(
             variant,
             point,
-            [key for key, value in point.items() if at_edge(value, self.grid[key])] if names else [],
+            [key for key, value in point.items() if at_edge(value, grid[key])] if names else [],
             runs,
             sum(record["status"] == "diverged" for record in records),
             sum(record["status"] == "failed" for record in records),

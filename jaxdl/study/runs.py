@@ -122,7 +122,8 @@ def resolve(
     """All runs that a command asks for with this config, each with its resolved config.
 
     A variant changes hyperparameters ("hyper.NAME") and settings (any other name). `config.tune` holds a grid,
-    {name of a hyperparameter: values}, the same for every variant but those that set the value themselves.
+    {name of a hyperparameter: values}, the same for every variant but those that set the value themselves. A variant
+    that sets a hyperparameter to a tuple of values has a grid of its own.
 
     swept: {dotted key: values}, all that --sweep asks for; a grid of a hyperparameter takes the place of tune's
     static: where this config stands on the grids of the keys that are no hyperparameters
@@ -143,9 +144,26 @@ def resolve(
                 f"{both} is set both by --sweep and by the variant {label!r} (to {own[both]}): sweep another key, or "
                 "choose variants with --only"
             )
-        for point in sweep.points({key: grid for key, grid in grids.items() if key not in own}):
+        its_grids = {key: value for key, value in own.items() if key.startswith("hyper.") and isinstance(value, tuple)}
+        for key, grid in its_grids.items():
+            _check_grid(f"{key} of the variant {label!r}", key, grid)
+        for point in sweep.points({key: grid for key, grid in grids.items() if key not in own} | its_grids):
             for seed in range(config.seeds):
                 found.append(_run(label, seed, own | point, base, fingerprint, static | point))
+    return found
+
+
+def own_grids(runs: Sequence[Run], grid: dict[str, Sequence[Any]]) -> dict[tuple[str, tuple], list[str]]:
+    """{("hyper.NAME", values): variants} of the grids of hyperparameters other than `grid`, which all share."""
+    values: dict[tuple[str, str], dict[float, None]] = {}
+    for run in runs:
+        for key, value in run.point.items():
+            if key.startswith("hyper."):
+                values.setdefault((key, run.variant), {})[value] = None
+    found: dict[tuple[str, tuple], list[str]] = {}
+    for (key, variant), own in values.items():
+        if tuple(own) != tuple(grid.get(key, ())) and len(own) > 1:
+            found.setdefault((key, tuple(own)), []).append(variant)
     return found
 
 
@@ -155,13 +173,16 @@ def tuning(config: Config, swept: dict[str, tuple]) -> dict[str, tuple]:
     for name, grid in config.tune.as_dict().items():
         if name not in hyper:
             raise unknown("hyperparameter in tune", name, hyper)
-        if isinstance(grid, str) or not all(isinstance(value, int | float) for value in grid):
-            example = f"--config.tune.{name}=0.1,0.3"
-            raise UserError(f"tune.{name}={grid!r} is not possible: a grid is numbers, as in {example}")
-        if not grid or len(set(grid)) < len(grid):
-            raise UserError(f"tune.{name}={tuple(grid)} is not possible: a grid has one or more different values")
+        _check_grid(f"tune.{name}", f"tune.{name}", grid)
     own = {f"hyper.{name}": tuple(grid) for name, grid in config.content()["tune"].items()}
     return own | {key: grid for key, grid in swept.items() if key.startswith("hyper.")}
+
+
+def _check_grid(what: str, key: str, grid: Any) -> None:
+    if isinstance(grid, str) or not all(isinstance(value, int | float) for value in grid):
+        raise UserError(f"{what}={grid!r} is not possible: a grid is numbers, as in --config.{key}=0.1,0.3")
+    if not grid or len(set(grid)) < len(grid):
+        raise UserError(f"{what}={tuple(grid)} is not possible: a grid has one or more different values")
 
 
 def _run(

@@ -12,6 +12,7 @@ from jaxdl.study import folders, report, sweep
 from jaxdl.study.finished import Finished
 from jaxdl.study.launch import Launch, plan
 from jaxdl.study.progress import duration
+from jaxdl.study.runs import own_grids
 
 OPENING_ROWS = 40  # of a table, at most
 STATUSES = ("done", "diverged", "failed", "running", "absent")
@@ -35,6 +36,8 @@ def print_plan(launch: Launch) -> None:
     for key, grid in launch.grid.items():
         if len(grid) > 1:
             print(f"{key}: {', '.join(map(sweep.shown, grid))}")
+    for (key, grid), labels in own_grids(launch.rows, launch.grid).items():
+        print(textwrap.fill(f"{key} of {', '.join(labels)}: {', '.join(map(sweep.shown, grid))}", 98))
     seconds, unknown, total = 0.0, False, 0
     plans = plan(launch, missing) if missing.any() else launch.plans
     for group in launch.groups:

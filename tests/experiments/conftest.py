@@ -152,6 +152,7 @@ JOBS = {
     "deep_smoke": smoke("deep_autoencoder"),
     "vae_smoke": smoke("vae_reparameterization", **QUICK_COMPILATION),
     "classifier_smoke": smoke("classifier"),
+    "dropout_smoke": smoke("dropout_ablation", **QUICK_COMPILATION),
 }
 
 

@@ -37,6 +37,7 @@ STACKED = {"autoencoder_layer1": (15 * 550, 784 * 200 + 200 + 200 * 784 + 784), 
 VAE = 64 * 100 + 100 + 10100 + 2 * 808 + 900 + 10100 + 100 * 64 + 64
 BLOCKS = 9 * 8 + 3 * 8 + 9 * 8 * 16 + 3 * 16 + 9 * 16 * 32 + 3 * 32  # of the classifier: biases, batch norms
 MNIST = 157000 + 40200 + 2 * 10050 + 10200 + 40200 + 157584
+PERCEPTRON = 65 * 256 + 257 * 10
 CNN = 26 * 16 + 401 * 32
 # Of grey images; 288 = 3x3x2x16 more of colour ones. Six layers more are 97,216 = 2 (3x3) (16^2 + 32^2 + 64^2) + 4 112.
 RESNET_20 = 9 * (16 + 6 * 256 + 16 * 32 + 5 * 1024 + 32 * 64 + 5 * 4096) + 2 * (7 * 16 + 6 * 32 + 6 * 64) + 650
@@ -95,6 +96,17 @@ EXPECTED = {
     }),
     ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
     ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
+    ("dropout_ablation", "default"): (((13 + 2 * 4) * 6 + (7 + 6) * 2) * 10, {
+        "train": (3000, PERCEPTRON), "early_stopping": (3000, PERCEPTRON), "examples100": (3000, PERCEPTRON),
+        "scaled1280": (3000, 65 * 1280 + 1281 * 10), "speed": (3000 + 20 * 10, PERCEPTRON), "averages": (0, PERCEPTRON),
+    }),
+    ("dropout_ablation", "smoke"): ((4 * 2 + 2 * 2 + 1) * 2, {"train": (40, 65 * 16 + 17 * 10)}),
+    ("dropout_ablation", "mnist"): (((12 + 2 * 5) * 6 + (7 + 6) * 2) * 3, {
+        "train": (10 * 550, 785 * 256 + 2570), "examples10000": (10 * 550, 785 * 256 + 2570),
+    }),
+    ("dropout_ablation", "paper"): (((12 + 2 * 5) * 6 + (7 + 6) * 2) * 3, {
+        "train": (1_000_000, 785 * 1024 + 1025 * 1024 + 1025 * 2048 + 20490),
+    }),
     ("resnet_depth", "default"): ((2 + 2 + 1 + 1) * 6, {
         "plain_20": (440, RESNET_20), "residual_20": (440, RESNET_20),
         "residual_20_B": (440, RESNET_20 + 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64), "densenet_22_12": (440, 270418),

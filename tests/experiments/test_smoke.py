@@ -21,6 +21,12 @@ EXPECTED = {
         397,
     ),
     "classifier_smoke": (["digits_cnn"], 2, ["train"], 397),
+    "dropout_smoke": (
+        ["none", "dropout", "max-norm", "early-stopping", "none-100", "dropout-100", "keep-0.5"],
+        13 * 2,
+        ["train", "speed", "averages", "early_stopping", "examples100"],
+        397,
+    ),
     "deep_smoke": (["pca", "random", "pretrained"], 3 * 2, ["layer1", "layer2", "layer3", "deep"], 397),
     "vae_smoke": (
         [

@@ -5,7 +5,7 @@ import pytest
 
 from jaxdl.errors import UserError
 from jaxdl.study.config import Config
-from jaxdl.study.runs import Run, Runs, resolve
+from jaxdl.study.runs import Run, Runs, own_grids, resolve
 
 RATES, NOISES, SEEDS = (0.1, 0.3, 1.0), (0.2, 0.4), 3
 VALUES = {
@@ -61,6 +61,35 @@ def test_a_variant_that_fixes_a_tuned_value_is_not_tuned_over_it():
     assert {run.hyper["learning_rate"] for run in runs.rows if run.variant == "plain-1"} == set(RATES)
     (point,) = {tuple(run.hyper.values()) for run in runs.rows if run.variant == "fixed-1"}
     assert point == (0.7, 0.0, 0.01)
+
+
+def test_a_tuple_is_a_grid_of_the_variants_own():
+    variants = VARIANTS | {"own-1": {"depth": 1, "hyper.noise": (0.4, 0.8), "hyper.decay": (0.1, 0.2, 0.3)}}
+    runs, configs = resolved(variants=variants)
+    before, _ = resolved()
+    assert [*runs.rows][: len(before)] == [*before.rows]
+    own = {
+        (run.seed, tuple(run.hyper.values()), tuple(run.point.items()))
+        for run in runs.rows if run.variant == "own-1"
+    }  # fmt: skip
+    assert own == {
+        (seed, (rate, noise, decay),
+         (("hyper.learning_rate", rate), ("hyper.noise", noise), ("hyper.decay", decay)))
+        for seed in range(SEEDS) for rate in RATES for noise in (0.4, 0.8) for decay in (0.1, 0.2, 0.3)
+    }  # fmt: skip
+    assert all(config["hyper"] == run.hyper for run, config in zip(runs.rows, configs, strict=True))
+    shared = {"hyper.learning_rate": RATES, "hyper.noise": NOISES}
+    assert own_grids(runs.rows, shared) == {
+        ("hyper.noise", (0.4, 0.8)): ["own-1"],
+        ("hyper.decay", (0.1, 0.2, 0.3)): ["own-1"],
+    }
+    assert own_grids(before.rows, shared) == {}
+
+
+@pytest.mark.parametrize("grid", [(), (0.1, 0.1), ("a",)])
+def test_a_bad_grid_of_a_variant(grid):
+    with pytest.raises(UserError, match=r"hyper\.decay of the variant 'bad'=.*is not possible: a grid"):
+        resolved(variants={"bad": {"hyper.decay": grid}})
 
 
 @pytest.mark.parametrize(
