@@ -25,7 +25,7 @@ def get_config(preset="default"):
         raise unknown("preset", preset, PRESETS)
     config = ConfigDict()
     config.seeds = 10
-    config.data = sections.data("digits", train=1200, validation=200)
+    config.data = sections.data("digits", train=1000, validation=400)
     config.batch_size = 32
     config.model = dict(widths=(256,), unit="relu", initialisation="he_normal", inverted=True)
     config.hyper = dict(
@@ -37,7 +37,7 @@ def get_config(preset="default"):
     # What each regulariser chooses from: as many trials for each, learning rates alone for those without a strength.
     config.strengths = dict(
         learning_rate=(0.01, 0.02, 0.03, 0.06, 0.1, 0.2), weight_decay=(1e-4, 1e-3, 1e-2), l1=(1e-5, 1e-4, 1e-3),
-        sparsity_weight=(1e-3, 1e-2, 1e-1), max_norm=(1.0, 1.5, 2.0), rate=(0.25, 0.5, 0.75), input=0.2, hidden=0.5,
+        sparsity_weight=(1e-3, 1e-2, 1e-1), max_norm=(1.0, 2.0, 3.0), rate=(0.25, 0.5, 0.75), input=0.1, hidden=0.5,
     )  # fmt: skip
     config.compare = dict(
         regularisers=(
@@ -45,15 +45,15 @@ def get_config(preset="default"):
             "sparsity", "early-stopping", "dropout+max-norm", "dropout+L2",
         ),
         keep=(0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0),  # probabilities of keeping hidden units
-        sizes=(100, 200, 400, 800),  # training examples, beside all of them
+        sizes=(100, 200, 400),  # training examples, beside all of them
         medium=400,
         averages=(1, 2, 5, 10, 20, 50, 100),  # thinned networks
     )  # fmt: skip
     config.speed = dict(loss=0.02, every=10, patience=20)  # when the training loss is there, looked at every 10 steps
-    config.steps, config.epochs = 3000, 0.0
+    config.steps, config.epochs = 2000, 0.0
     config.optimizer = sections.optimizer()
     config.max_norm = "kernel=1,bias=0"  # which parameters the bound is for
-    config.evaluations, config.patience = 30, 5  # of early stopping, in evaluations
+    config.evaluations, config.patience = 20, 5  # of early stopping, in evaluations
     config.sweeps = dict(width=("model.widths=(64,),(256,),(1024,)",))
     config.runtime = sections.runtime()
     if preset == "smoke":
@@ -69,7 +69,7 @@ def get_config(preset="default"):
     if preset in ("mnist", "paper"):
         config.data, config.batch_size, config.seeds = sections.data("mnist", train=0, validation=5000), 100, 3
         config.strengths.weight_decay, config.strengths.l1 = (1e-5, 1e-4, 1e-3), (1e-6, 1e-5, 1e-4)
-        config.strengths.max_norm = (2.0, 3.0, 4.0)
+        config.strengths.max_norm, config.strengths.input = (2.0, 3.0, 4.0), 0.2
         config.compare.regularisers = tuple(name for name in config.compare.regularisers if name != "dropconnect")
         config.compare.sizes, config.compare.medium = (100, 500, 1000, 5000, 10000), 5000
         config.speed = dict(loss=0.02, every=50, patience=20)

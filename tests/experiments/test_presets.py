@@ -96,9 +96,9 @@ EXPECTED = {
     }),
     ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
     ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
-    ("dropout_ablation", "default"): (((13 + 2 * 4) * 6 + (7 + 6) * 2) * 10, {
-        "train": (3000, PERCEPTRON), "early_stopping": (3000, PERCEPTRON), "examples100": (3000, PERCEPTRON),
-        "scaled1280": (3000, 65 * 1280 + 1281 * 10), "speed": (3000 + 20 * 10, PERCEPTRON), "averages": (0, PERCEPTRON),
+    ("dropout_ablation", "default"): (((13 + 2 * 3) * 6 + (7 + 6) * 2) * 10, {
+        "train": (2000, PERCEPTRON), "early_stopping": (2000, PERCEPTRON), "examples100": (2000, PERCEPTRON),
+        "scaled1280": (2000, 65 * 1280 + 1281 * 10), "speed": (2000 + 20 * 10, PERCEPTRON), "averages": (0, PERCEPTRON),
     }),
     ("dropout_ablation", "smoke"): ((4 * 2 + 2 * 2 + 1) * 2, {"train": (40, 65 * 16 + 17 * 10)}),
     ("dropout_ablation", "mnist"): (((12 + 2 * 5) * 6 + (7 + 6) * 2) * 3, {
