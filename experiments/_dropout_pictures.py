@@ -7,6 +7,7 @@ import numpy as np
 import jaxdl
 
 SHOWN = 50  # filters
+LEARNING = ("none", "dropout", "L2", "max-norm", "dropout+max-norm")  # whose learning curves are drawn
 
 
 def errors(config: Any, examples: int, results: Any) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def errors(config: Any, examples: int, results: Any) -> dict[str, Any]:
             {"average of k thinned networks": (list(found), list(found.values()))}, "k", "test error %",
             logarithmic_x=True, reference=("weight scaling", 100 * float(row.metrics["test_error"].mean())),
         )  # fmt: skip
-    rows = {name: results.row(name) for name in compare.regularisers if name != "early-stopping"}
+    rows = {name: results.row(name) for name in LEARNING if name in compare.regularisers}
     curves = {name: results.band(row, "train", "validation_loss") for name, row in rows.items() if row and row.metrics}
     drawn["learning_curves"] = _bands(draw, curves, "step", "validation loss (nats)", logarithmic=True)
     return {name: figure for name, figure in drawn.items() if figure is not None}

@@ -181,8 +181,10 @@ def check(config: Any, source: Any, runs: Any) -> None:
     compare = config.compare
     for section in (config.strengths, compare, config.speed):
         section.as_dict()  # not all presets look at all of them
+    if not config.model.widths:
+        raise UserError("model.widths=() is not possible here: dropout needs a hidden layer")
     for row in runs.rows:
-        jaxdl.tasks.check_rates(row.hyper)
+        jaxdl.tasks.check_rates(row.hyper, config.model.unit)
         if row.variant.endswith("max-norm") and not row.hyper["max_norm"] > 0:
             raise UserError(f"strengths.max_norm={tuple(config.strengths.max_norm)} is not possible: valid is above 0")
     if any(count < 1 for count in compare.averages) or list(compare.averages) != sorted(set(compare.averages)):

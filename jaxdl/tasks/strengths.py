@@ -24,11 +24,17 @@ def check_strengths(hyper: dict[str, float], unit: str) -> None:
         raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
 
 
-def check_rates(hyper: dict[str, float]) -> None:
-    """UserError for rates outside [0, 1), and for targets outside (0, 1), that `classify_regularised` reads."""
+def check_rates(hyper: dict[str, float], unit: str) -> None:
+    """UserError for strengths that `classify_regularised` has no meaning for.
+
+    Those are rates outside [0, 1), sparsity targets outside (0, 1), and a sparsity penalty on linear units.
+    """
     for name in RATES:
         if not 0 <= hyper[name] < 1:
             raise UserError(f"hyper.{name}={hyper[name]} is not possible: a rate of dropping is at least 0 and below 1")
     if hyper["sparsity_weight"] > 0 and not 0 < hyper["sparsity_target"] < 1:
         target = hyper["sparsity_target"]
         raise UserError(f"hyper.sparsity_target={target} is not possible with a penalty: valid is between 0 and 1")
+    if hyper["sparsity_weight"] > 0 and unit == "linear":
+        weight = hyper["sparsity_weight"]
+        raise UserError(f"hyper.sparsity_weight={weight} is not possible with linear units: they are never off")

@@ -91,7 +91,8 @@ def test_steps_are_those_of_the_first_evaluation_at_the_loss():
         ({"compare__medium": 300}, r"compare\.medium=300 is none of compare\.sizes=\(100,\)"),
         ({"compare__sizes": (100, 5000)}, r"500 labels a class is not possible"),
         ({"compare__sizes": (105, 100)}, r"compare\.sizes: 105 is no multiple of the 10 classes"),
-        ({"speed__every": 0}, "speed=.*above 0"),
+        ({"speed__every": 0}, r"speed=.*above 0"),
+        ({"model__widths": ()}, r"model\.widths=\(\) is not possible"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_training(changes, said, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from jaxdl import batch as batches
 from jaxdl.errors import UserError
 from jaxdl.models import MLP
 from jaxdl.models.dropout import Noise
@@ -130,6 +131,25 @@ def test_monte_carlo_is_the_mean_over_thinned_networks():
         np.testing.assert_array_equal(found[f"error_{count}"], wrong)
 
 
+@pytest.mark.usefixtures("quick_compilation")
+def test_with_all_strengths_loss_and_gradient_are_the_same_on_eight_devices():
+    model = MLP((5, 3), 3, "tanh")
+    params, task = params_of(model), classify_regularised(model, (4,))
+    run = run_of(**dict.fromkeys(RATES, 0.3), l1=0.1, sparsity_weight=0.2)
+    image, label = DRAW.normal(size=(16, 4)).astype(np.float32), np.arange(16, dtype=np.int32) % 3
+
+    def step(params, image, label):
+        here = {"image": image, "label": label, "position": batches.positions(16)}
+        return batches.across_devices(jax.value_and_grad(task.loss, has_aux=True)(params, {}, here, run, KEY))
+
+    whole = jax.jit(step)(params, image, label)
+    pieces = image.reshape(8, 2, 4), label.reshape(8, 2)
+    spread = jax.pmap(step, axis_name=batches.AXIS, in_axes=(None, 0, 0))(params, *pieces)
+    for device in (0, 7):
+        found = jax.tree.map(lambda leaf, device=device: leaf[device], spread)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, whole)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -138,10 +158,12 @@ def test_monte_carlo_is_the_mean_over_thinned_networks():
         ({"dropconnect": 1.5}, r"hyper\.dropconnect=1\.5"),
         ({"hidden_gaussian": float("nan")}, r"hyper\.hidden_gaussian=nan"),
         ({"sparsity_weight": 0.1, "sparsity_target": 0.0}, r"hyper\.sparsity_target=0\.0"),
+        ({"sparsity_weight": 0.1}, r"hyper\.sparsity_weight=0\.1 is not possible with linear units"),
     ],
 )
 def test_strengths_without_meaning(changes, said):
-    check_rates(OFF)
-    check_rates(OFF | {"hidden_dropout": 0.999, "sparsity_target": 0.0})
+    check_rates(OFF, "linear")
+    check_rates(OFF | {"hidden_dropout": 0.999, "sparsity_target": 0.0}, "relu")
+    check_rates(OFF | {"sparsity_weight": 0.1}, "relu")
     with pytest.raises(UserError, match=said):
-        check_rates(OFF | changes)
+        check_rates(OFF | changes, "linear")
