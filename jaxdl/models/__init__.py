@@ -8,7 +8,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["by_name", "dropout", "layers", "tracing"],
+    submodules=["by_name", "deep_mlp", "dropout", "layers", "tracing"],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "batch_norm": ["batch_norm"],
@@ -16,8 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "calling": ["forward", "initialise"],
         "conv_vae": ["ConvVAE"],
         "convolution": ["Convolution", "convolve"],
+        "deep_mlp": ["DeepMLP"],
         "densenet": ["CifarDenseNet", "DenseNet"],
-        "initialisers": ["initialiser"],
+        "initialisers": ["gain", "initialiser"],
         "lenet": ["LeNet5"],
         "locally_connected": ["LocallyConnected", "LocalNetwork", "connect_locally"],
         "mlp": ["MLP"],

@@ -1,5 +1,7 @@
 """Classic weight initialisations by name, each with its source. Biases start at zero everywhere."""
 
+import math
+
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
@@ -33,3 +35,26 @@ def initialiser(name: str) -> Initializer:
     if name not in INITIALISERS:
         raise unknown("initialisation", name, INITIALISERS)
     return INITIALISERS[name]
+
+
+# Of those whose entries are independent: their variance, of (fan_in, fan_out).
+VARIANCES = {
+    "standard_uniform": lambda inputs, outputs: 1 / (3 * inputs),
+    "lecun_normal": lambda inputs, outputs: 1 / inputs,
+    "glorot_normal": lambda inputs, outputs: 2 / (inputs + outputs),
+    "he_normal": lambda inputs, outputs: 2 / inputs,
+    "small_normal": lambda inputs, outputs: 0.01**2,
+}
+
+
+def gain(name: str, inputs: int, outputs: int) -> float:
+    """sqrt(fan_in variance): by how much a layer's outputs are larger than under "lecun_normal"; 1 for "orthogonal".
+
+    Initialisations that differ in variance alone are one distribution times this number, which a program can be given
+    as a value. UserError for a name that has none.
+    """
+    if name == "orthogonal":
+        return 1.0
+    if name not in VARIANCES:
+        raise unknown("initialisation with a gain", name, [*VARIANCES, "orthogonal"])
+    return math.sqrt(inputs * VARIANCES[name](inputs, outputs))

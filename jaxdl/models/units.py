@@ -12,6 +12,12 @@ UNITS: dict[str, Callable[[Array], Array]] = {
     "tanh": jax.numpy.tanh,
     "relu": jax.nn.relu,
     "linear": lambda x: x,
+    # x / (1 + |x|): Glorot & Bengio 2010, section 3, after Bergstra et al. 2009
+    "softsign": jax.nn.soft_sign,
+    # x, below 0 a hundredth of it: Maas et al. 2013, eq. 3
+    "leaky_relu": jax.nn.leaky_relu,
+    # x, below 0 exp(x) - 1: Clevert et al. 2016, arXiv 1511.07289
+    "elu": jax.nn.elu,
 }
 
 

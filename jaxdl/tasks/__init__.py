@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["densities", "inside", "posteriors"],
+    submodules=["densities", "inside", "posteriors", "signals"],
     submod_attrs={
         "classification": ["classify"],
         "codes": ["active_units", "class_shares"],
@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "regression": ["regress"],
         "regularised": ["average_thinned", "classify_regularised"],
         "sparsity": ["kl_sparsity"],
+        "steps_to_loss": ["steps_to_loss"],
         "strengths": ["check_rates", "check_strengths"],
         "task": ["Task"],
     },
