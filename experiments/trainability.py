@@ -31,7 +31,6 @@ INITIALISATIONS = {
 def variants(config: Any) -> dict[str, dict[str, Any]]:
     """Families at each depth; some at one depth with other initial scales; several starts; functions, deep or not."""
     compare, functions = config.compare, config.functions
-    functions.as_dict()  # not all presets look at all of them
     depths = [*compare.depths, compare.gain_depth]
     if not compare.depths or list(compare.depths) != sorted(set(compare.depths)) or min(depths) < 1:
         raise UserError(
@@ -84,7 +83,7 @@ def fit_name(settings: dict[str, Any]) -> str:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for all runs of a unit, a normalisation and a depth; then a look at what reached the layers."""
-    require_memory(config, source, runs)
+    require_possible(config, runs)
     programs = [program(row) for row in runs.rows]
     for settings in [each for number, each in enumerate(programs) if each not in programs[:number]]:
         group = runs.where(np.array([each == settings for each in programs]))
@@ -141,12 +140,12 @@ def start(net: Any, shape: tuple[int, ...]) -> Callable:
     def init(run: dict, key: Any) -> tuple[Any, Any]:
         key = jax.random.fold_in(key, run["start"])
         params, state = jaxdl.models.initialise(net, key, shape)
-        orthogonal, _ = jaxdl.models.initialise(net.clone(initialisation="orthogonal"), key, shape)
         for layer, gain in run["gains"].items():
             if layer in params:  # a network of one hidden layer has no "hidden"
-                inner, other = (tree[layer].get("dense", tree[layer]) for tree in (params, orthogonal))
-                kernel = jax.numpy.where(run["orthogonal"] > 0, other["kernel"], inner["kernel"])
-                inner["kernel"] = run["hyper"]["gain"] * gain * kernel
+                dense = params[layer].get("dense", params[layer])
+                drawn = dense["kernel"]
+                kernel = jax.numpy.where(run["orthogonal"] > 0, jaxdl.models.orthogonalised(drawn), drawn)
+                dense["kernel"] = run["hyper"]["gain"] * gain * kernel
         return params, state
 
     return init
@@ -193,12 +192,18 @@ def best_start(config: Any, source: Any, name: str, task: Any, group: Any, fitte
     return best._replace(diverged=fitted.diverged[chosen])
 
 
-def require_memory(config: Any, source: Any, runs: Any) -> None:
-    """UserError for a depth of which not one run fits into runtime.memory_gigabytes.
+def require_possible(config: Any, runs: Any) -> None:
+    """UserError for values that make no sense, and for a depth of which not one run fits into memory.
 
     A layer takes its weights four times (value, gradient, momentum, update), and three arrays of the batch for the
     way down: s, and what the unit and its slope are there.
     """
+    counts = {f"functions.{name}": value for name, value in config.functions.as_dict().items()}
+    counts |= {f"observed.{name}": value for name, value in config.observed.as_dict().items()}
+    counts |= {"model.width": config.model.width, "target_loss": config.target_loss}
+    wrong = next((name for name, value in counts.items() if not value > 0), None)
+    if wrong:
+        raise UserError(f"{wrong}={counts[wrong]} is not possible: valid is more than 0")
     width, batch, memory = config.model.width, config.batch_size, config.runtime.memory_gigabytes
     layer = 4 * (4 * (width * width + width) + 3 * batch * width)  # bytes
     most, deepest = int(1e9 * memory / layer), max(row.settings["depth"] for row in runs.rows)

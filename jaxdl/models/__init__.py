@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "convolution": ["Convolution", "convolve"],
         "deep_mlp": ["DeepMLP"],
         "densenet": ["CifarDenseNet", "DenseNet"],
-        "initialisers": ["gain", "initialiser"],
+        "initialisers": ["gain", "initialiser", "orthogonalised"],
         "lenet": ["LeNet5"],
         "locally_connected": ["LocallyConnected", "LocalNetwork", "connect_locally"],
         "mlp": ["MLP"],

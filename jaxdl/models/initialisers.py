@@ -2,7 +2,9 @@
 
 import math
 
+import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
 from jax.nn.initializers import Initializer
 
 from jaxdl.errors import unknown
@@ -58,3 +60,15 @@ def gain(name: str, inputs: int, outputs: int) -> float:
     if name not in VARIANCES:
         raise unknown("initialisation with a gain", name, [*VARIANCES, "orthogonal"])
     return math.sqrt(inputs * VARIANCES[name](inputs, outputs))
+
+
+def orthogonalised(kernel: Array) -> Array:
+    """A matrix with orthonormal columns, or rows where it has more columns: [..., M, N] -> [..., M, N].
+
+    Of a Gaussian kernel it is uniformly distributed, as "orthogonal" is: Q of Q R with R's diagonal positive (Mezzadri
+    2007, arXiv math-ph/0609050), from no other random numbers than the kernel's own.
+    """
+    wide = kernel.shape[-1] > kernel.shape[-2]
+    q, r = jnp.linalg.qr(kernel.swapaxes(-1, -2) if wide else kernel)
+    q = q * jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    return q.swapaxes(-1, -2) if wide else q

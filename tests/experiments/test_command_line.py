@@ -13,7 +13,7 @@ from jaxdl.training.stopping import Requests
 
 STUDIES = (
     *("greedy_pretraining", "deep_autoencoder", "vae_reparameterization"),
-    *("classifier", "resnet_depth", "invariance", "dropout_ablation"),
+    *("classifier", "resnet_depth", "invariance", "dropout_ablation", "trainability"),
 )
 GREEDY = "experiments.greedy_pretraining"
 SMOKE = "--config=configs/greedy_pretraining.py:smoke"

@@ -107,6 +107,13 @@ EXPECTED = {
     ("dropout_ablation", "paper"): (((12 + 2 * 5) * 6 + (7 + 6) * 2) * 3, {
         "train": (1_000_000, 785 * 1024 + 1025 * 1024 + 1025 * 2048 + 20490),
     }),
+    ("trainability", "default"): ((7 * 4 + 3 + 2 * 3 - 1 + 1 + 4) * 4 * 10, {
+        "linear_2": (1000, 65 * 32 + 33 * 32 + 330), "parity_relu_4": (1000, 9 * 8 + 3 * 72 + 18),
+        "relu_10_batch_norm": (1000, 65 * 32 + 9 * 33 * 32 + 10 * 64 + 330),
+        "relu_2_starts_best": (0, 65 * 32 + 33 * 32 + 330), "sawtooth_relu_1": (1000, 2 * 32 + 66),
+    }),
+    ("trainability", "smoke"): ((2 * 2 + 2 + 2) * 2, {"tanh_3_batch_norm": (30, 65 * 12 + 2 * 13 * 12 + 72 + 130)}),
+    ("trainability", "full"): ((126 * 5 + 3 * 2 + 1 + 4) * 6 * 10, {"linear_2": (3000, 65 * 32 + 33 * 32 + 330)}),
     ("resnet_depth", "default"): ((2 + 2 + 1 + 1) * 6, {
         "plain_20": (440, RESNET_20), "residual_20": (440, RESNET_20),
         "residual_20_B": (440, RESNET_20 + 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64), "densenet_22_12": (440, 270418),
@@ -136,6 +143,10 @@ def one_run_each(values):
         values["gradients"] = values["gradients"] | {"points": values["gradients"]["points"][-2:]}
     if "latents" in values.get("compare", {}):  # one other size of the code is as good as two
         values["compare"] = values["compare"] | {"latents": values["compare"]["latents"][:1]}
+    if "families" in values.get("compare", {}):  # some units, at the least depth
+        compare = values["compare"]
+        few = compare["families"][:: max(3, len(compare["families"]) // 5)]
+        values["compare"] = compare | {"families": few, "depths": compare["depths"][:1]}
     if "option_b" in values.get("compare", {}):  # the shallowest nets, and no DenseNet of 100 layers
         compare = values["compare"] | {"depths": values["compare"]["depths"][:1]}
         small = compare["densenet"]["depth"] < 100
@@ -222,10 +233,10 @@ def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path)
 
 
 # The smoke presets run as they are, from the command line (test_smoke.py); `default`, `mnist`, `cifar10_small` and
-# `paper` are their fits, longer, larger and with other images; so are three of the classifier, whose networks have
-# tests of their own.
+# `paper` are their fits, longer, larger and with other images; so are three of the classifier and `full` of
+# trainability, whose networks have tests of their own.
 SAME = ("smoke", "default", "mnist", "cifar10_small", "paper", "keras", "lenet", "digits_cnn")
-OTHERS = [pair for pair in PRESETS if pair[1] not in SAME]
+OTHERS = [pair for pair in PRESETS if pair[1] not in SAME and pair != ("trainability", "full")]
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
