@@ -33,21 +33,21 @@ def get_config(preset="default"):
     config.batch_size = 32
     config.model = dict(width=32)
     config.compare = dict(
-        depths=(2, 10, 20, 30),  # hidden layers
+        depths=(2, 5, 10, 30),  # hidden layers
         families=(
             "linear-orthogonal", "sigmoid-glorot", "tanh-standard", "tanh-glorot", "relu-glorot", "relu-he",
             "relu-he-residual",
         ),
         # at one depth, their initial weights times each gain as well
-        gain_families=("relu-he", "relu-he-batch_norm", "sigmoid-glorot-batch_norm"), gain_depth=10, gains=(0.5, 2.0),
+        gain_families=("relu-he", "relu-he-batch_norm", "sigmoid-glorot-batch_norm"), gain_depth=10, gains=(0.5, 1.5),
         starts=5,  # relu-he at the first depth from so many starting points, the best on the validation split; 0: not
         functions=("parity", "sawtooth"),
     )  # fmt: skip
     # Parity of so many bits, a sawtooth of 2^teeth pieces: as many units in `teeth` layers as in one.
     config.functions = dict(bits=8, teeth=4, units=8)
     config.hyper = dict(learning_rate=0.03, momentum=0.9, weight_decay=0.0, gain=1.0)
-    config.tune = dict(learning_rate=(0.003, 0.01, 0.03, 0.1))
-    config.steps, config.epochs = 1000, 0.0
+    config.tune = dict(learning_rate=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
+    config.steps, config.epochs = 1500, 0.0
     config.target_loss = 0.2  # nats, of the training batches: steps are counted until there
     config.optimizer = sections.optimizer() | dict(weight_decay="kernel=1,bias=0,scale=0")
     config.evaluations = 20

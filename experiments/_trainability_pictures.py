@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 
 import jaxdl
 from experiments import _expressivity as exact
-from experiments import trainability
+from experiments import _trainability_fits as fits
 from experiments._trainability_claims import GRADIENT, STEPS, label
 from experiments._trainability_signals import initial, seen
 from jaxdl.study import Runs
 from jaxdl.study import figures as draw
 
-BINS = 80
+BINS = 50
+PAPER = 5  # hidden layers of the networks whose histograms Glorot & Bengio 2010 show
 SHOWN = 5  # layers in a histogram
 
 
@@ -27,23 +28,26 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
     nets = {family: rows for family, rows in nets.items() if rows}
     if nets:
         found["error_by_depth"] = against_depth(nets, "test_error", "test error %", 100)
+        found["error_by_depth"].axes[0].set_ylim(0, 100)  # bands of few seeds reach beyond what is possible
         found["steps_by_depth"] = against_depth(nets, STEPS, "steps to the training loss")
         found["gradient_by_depth"] = against_depth(nets, GRADIENT, "log10 |dC/dW| of the first layer, before training")
-    deep = {}
+    deep, few = {}, {}
     for family, rows in nets.items():
-        row = rows[max(rows)]
-        if not row.diverged + row.failed + row.absent:
-            deep[family] = layers(config, source, row, fit)
+        near = min(rows, key=lambda depth: abs(depth - PAPER))
+        bounded = family.split("-")[0] in ("sigmoid", "tanh", "softsign")
+        for depth, those in ((max(rows), deep), *([(near, few)] if bounded else [])):
+            row = rows[depth]
+            if not row.diverged + row.failed + row.absent:
+                those[family] = layers(config, source, row, fit)
     if deep:
-        found["gradient_by_layer"] = by_layer(deep, "gradient", "|dC/ds|, geometric mean over seeds")
+        found["gradient_by_layer"] = by_layer(deep, "gradient", "|dC/ds|, median over seeds")
         found["activation_by_layer"] = by_layer(deep, "std", "standard deviation of activations")
         found["saturation_by_layer"] = by_layer(deep, "saturated", "share of saturated units", logarithmic=False)
-        bounded = [family for family in deep if family.split("-")[0] in ("tanh", "sigmoid", "softsign")]
-        shown = {family: deep[family] for family in (bounded or list(deep))}
-        found["activation_histograms"] = histograms(shown, "active", "activation")
-        found["gradient_histograms"] = histograms(shown, "spread", "dC/ds over its largest standard deviation")
+    if few:
+        found["activation_histograms"] = histograms(few, "active", "activation")
+        found["gradient_histograms"] = histograms(few, "spread", "dC/ds over its largest standard deviation")
     curves = {
-        family: results.band(rows[min(rows)], trainability.fit_name(trainability.program(rows[min(rows)].runs[0])),
+        family: results.band(rows[min(rows)], fits.fit_name(fits.program(rows[min(rows)].runs[0])),
                              "train_loss")
         for family, rows in nets.items()
     }  # fmt: skip
@@ -92,11 +96,11 @@ def layers(config: Any, source: Any, row: Any, fit: Any) -> tuple[dict[str, Any]
 
     signals = jaxdl.tasks.signals
     group = Runs(row.runs, [[]] * len(row.runs))
-    settings = trainability.program(row.runs[0])
-    task = trainability.objective(config, source, settings)
-    fitted = trainability.trained(config, source, settings, group, fit)
+    settings = fits.program(row.runs[0])
+    task = fits.objective(config, source, settings)
+    fitted = fits.trained(config, source, settings, group, fit)
     image, label = seen(source, config.observed.images)
-    net, begin = task.network, jax.jit(initial(source, trainability.fit_name(settings), task))
+    net, begin = task.network, jax.jit(initial(source, fits.fit_name(settings), task))
 
     @jax.jit
     def look(params: Any, model_state: Any) -> tuple[Any, Any, Any]:
@@ -104,7 +108,7 @@ def layers(config: Any, source: Any, row: Any, fit: Any) -> tuple[dict[str, Any]
         passed = signals.passed(net, params, kept, image, label)
         return signals.statistics(net, passed), jaxdl.models.unit(net.unit)(passed.s), passed.gradient
 
-    runs, both = trainability.given(config, source, group), []
+    runs, both = fits.given(config, source, group), []
     numbers = range(len(group))
     starts = [begin(jax.tree.map(lambda leaf, n=n: leaf[n], runs)) for n in numbers]
     ends = [jax.tree.map(lambda leaf, n=n: leaf[n], (fitted.params, fitted.model_state)) for n in numbers]
@@ -123,16 +127,11 @@ def layers(config: Any, source: Any, row: Any, fit: Any) -> tuple[dict[str, Any]
 
 
 def by_layer(deep: dict[str, tuple], key: str, ylabel: str, logarithmic: bool = True) -> Figure:
-    """A statistic of each layer of the deepest networks, before and after training; means over seeds."""
+    """A statistic of each layer of the deepest networks, before and after training; medians over seeds."""
     figure, axes = panels(2, ylabel, ["before training", "after training"], "layer")
     for number, (family, moments) in enumerate(deep.items()):
         for panel, found in zip(axes, moments, strict=True):
-            values = np.asarray(found[key], np.float64)  # [seeds, depth]
-            if logarithmic:
-                with np.errstate(divide="ignore"):
-                    values = np.exp(np.log(values).mean(axis=0))
-            else:
-                values = values.mean(axis=0)
+            values = np.median(found[key], axis=0)  # [seeds, depth] -> [depth]
             name = label(family, len(values))
             panel.plot(np.arange(1, len(values) + 1), values, color=f"C{number}", linewidth=1.4, label=name)
     if logarithmic:
@@ -149,7 +148,7 @@ def histograms(deep: dict[str, tuple], key: str, xlabel: str) -> Figure:
         for line, (moment, found) in enumerate(zip(("before", "after"), moments, strict=True)):
             values, panel = found[key], axes[line, column]
             depth = len(values)
-            reach = np.quantile(np.abs(values), 0.999)
+            reach = np.quantile(np.abs(values), 0.995)
             low = 0.0 if values.min() >= 0 else -reach
             edges = np.linspace(low, max(reach, 1e-6), BINS)
             chosen = sorted({round(float(place)) for place in np.linspace(0, depth - 1, min(SHOWN, depth))})

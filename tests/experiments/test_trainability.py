@@ -8,6 +8,7 @@ import pytest
 
 from experiments import _expressivity as exact
 from experiments import _trainability_claims as about
+from experiments import _trainability_fits as fits
 from experiments import trainability
 from experiments.trainability import study
 from jaxdl import models
@@ -96,7 +97,7 @@ def test_names_of_variants_and_their_programs():
     deep, shallow = found["sawtooth-deep"], found["sawtooth-shallow"]
     assert deep["depth"] * deep["width"] == shallow["depth"] * shallow["width"] and shallow["depth"] == 1
     names = {
-        label: trainability.fit_name({key: value for key, value in own.items() if key != "initialisation"})
+        label: fits.fit_name({key: value for key, value in own.items() if key != "initialisation"})
         for label, own in found.items()
     }
     assert names["relu-he-30"] == names["relu-glorot-30"] == "relu_30"  # one program
@@ -129,7 +130,7 @@ def test_a_factor_is_the_slope_of_a_line_through_the_logarithms():
 @pytest.mark.usefixtures("quick_compilation")
 def test_runs_start_from_the_weights_of_their_initialisation():
     net = models.DeepMLP(3, 40, 4, initialisation="lecun_normal", normalisation="batch_norm")
-    init = jax.jit(trainability.start(net, (4, 4, 1)))
+    init = jax.jit(fits.start(net, (4, 4, 1)))
     names = ("he_normal", "glorot_normal", "orthogonal")
     kernels = {}
     for name in names:
@@ -155,7 +156,7 @@ def test_runs_start_from_the_weights_of_their_initialisation():
 
 def test_of_several_starts_the_one_with_the_least_validation_loss_is_measured(recipe):
     config, source = Config(recipe.to_dict()), plain_source()
-    task = trainability.objective(config, source, {"depth": 1, "unit": "relu", "normalisation": "none"})
+    task = fits.objective(config, source, {"depth": 1, "unit": "relu", "normalisation": "none"})
     runs = study_runs(recipe, "relu-he-2-3starts")
     losses = np.array([[3.0, 1.0], [2.0, 5.0], [np.nan, 4.0]])  # [starts, runs]
     diverged = np.array([0, 0, 0, 0, 7, 0])
@@ -167,7 +168,7 @@ def test_of_several_starts_the_one_with_the_least_validation_loss_is_measured(re
         seen.update(extra["end"], name=name, **options)
         return fitted
 
-    best = trainability.best_start(config, source, "relu_2_starts", task, runs, fitted, fit)
+    best = fits.best_start(config, source, "relu_2_starts", task, runs, fitted, fit)
     assert seen["params"]["kernel"].tolist() == [2, 1]  # places: start x runs + run
     assert (seen["name"], seen["steps"], best.diverged.tolist()) == ("relu_2_starts_best", 0, [0, 0])
 
