@@ -31,11 +31,12 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
         found["error_by_depth"].axes[0].set_ylim(0, 100)  # bands of few seeds reach beyond what is possible
         found["steps_by_depth"] = against_depth(nets, STEPS, "steps to the training loss")
         found["gradient_by_depth"] = against_depth(nets, GRADIENT, "log10 |dC/dW| of the first layer, before training")
+    bounded = [family for family in nets if family.split("-")[0] in ("sigmoid", "tanh", "softsign")]
     deep, few = {}, {}
     for family, rows in nets.items():
         near = min(rows, key=lambda depth: abs(depth - PAPER))
-        bounded = family.split("-")[0] in ("sigmoid", "tanh", "softsign")
-        for depth, those in ((max(rows), deep), *([(near, few)] if bounded else [])):
+        shown = family in (bounded or nets)
+        for depth, those in ((max(rows), deep), *([(near, few)] if shown else [])):
             row = rows[depth]
             if not row.diverged + row.failed + row.absent:
                 those[family] = layers(config, source, row, fit)

@@ -24,6 +24,7 @@ from jaxdl.study import Done, Study, divergence
 def variants(config: Any) -> dict[str, dict[str, Any]]:
     """Families at each depth; some at one depth with other initial scales; several starts; functions, deep or not."""
     compare, functions = config.compare, config.functions
+    compare.as_dict(), functions.as_dict()  # not all presets look at all of them
     depths = [*compare.depths, compare.gain_depth]
     if not compare.depths or list(compare.depths) != sorted(set(compare.depths)) or min(depths) < 1:
         raise UserError(
