@@ -70,6 +70,7 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
     }
     if lines:
         found["error_by_scale"] = draw.bands(lines, "initial weights times", "test error %", logarithmic_x=True)
+        found["error_by_scale"].axes[0].set_ylim(0, 100)
     if compare.functions:
         found["sawtooth"] = sawtooths(config.functions.teeth)
     return found
@@ -186,10 +187,12 @@ def sawtooths(teeth: int) -> Figure:
     """What 1, 2, ... layers of two rectifiers represent, exactly."""
     figure = Figure(figsize=(1.0 + 2.6 * teeth, 2.6), layout="constrained")
     axes = figure.subplots(1, teeth, squeeze=False, sharey=True)[0]
+    axes[0].set_ylabel("f(x)")
     x = np.arange(2 ** (teeth + 4) + 1) / 2 ** (teeth + 4)
     for number, panel in enumerate(axes, start=1):
         values = exact.deep_sawtooth(x, number)
         panel.plot(x, values, linewidth=1.4)
+        panel.set_xlabel("x")
         panel.set_title(f"{number} layer{'s' * (number > 1)} of 2: {exact.pieces(values)} pieces", fontsize="small")
         panel.grid(alpha=0.3)
     return figure

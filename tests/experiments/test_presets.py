@@ -223,7 +223,7 @@ def test_every_key_of_a_recipe_is_read(name, evaluated):
         sections = ("hyper", "tune", "sweeps", *(["model"] if name == "classifier" else []))  # read as a whole
         unread.append({key for key in keys if key.split(".")[0] not in sections} - read_elsewhere)
     assert set.intersection(*unread) == set()
-    whole = ("categorical.", "generation.", "gradients.", "compare.leave_one_out")  # read as sections
+    whole = ("categorical.", "generation.", "gradients.", "functions.", "compare.leave_one_out")  # read as sections
     left = {key for key in set.union(*unread) if not key.startswith(whole)}
     assert left <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
