@@ -5,9 +5,14 @@ Papers    Glorot & Bengio 2010 (AISTATS), He et al. 2015 (arXiv 1502.01852), Iof
 Command   python -m experiments.trainability --config=configs/trainability.py:PRESET
 
 PRESET    data      what
-default   digits    what the claims need, in MINUTES minutes on 2 CPU cores
+default   digits    what the claims need, in 9 minutes on 2 CPU cores
 smoke     digits    does everything run? Seconds, most of them compilation
 full      digits    seven units, six initialisations, three kinds of layers, five depths: hours
+
+Test error by default, 10 seeds, in %, at 2 / 5 / 10 / 30 layers: sigmoid-glorot 2.59 / 89.97 / 89.92 / 89.97,
+tanh-standard 2.39 / 2.92 / 14.86 / 89.92, tanh-glorot 2.72 / 2.95 / 2.90 / 5.94, relu-glorot 2.80 / 3.05 / 3.38 / 87.98,
+relu-he 2.97 / 3.27 / 3.17 / 16.95, relu-he-residual 2.92 / 2.97 / 3.07 / 2.64. Contradicted: that rectifiers take fewer
+steps than tanh, and fewer with batch norm than without; that a deep network learns parity better than a shallow one.
 
 A family is UNIT-INITIALISATION or UNIT-INITIALISATION-NORMALISATION; a variant is a family at a depth. All runs that
 share unit, normalisation and depth are one program over initialisations, initial scales, learning rates and seeds.
@@ -38,7 +43,7 @@ def get_config(preset="default"):
             "linear-orthogonal", "sigmoid-glorot", "tanh-standard", "tanh-glorot", "relu-glorot", "relu-he",
             "relu-he-residual",
         ),
-        # at one depth, their initial weights times each gain as well
+        # at one depth, their initial weights times each gain as well; at 2, relu-he-10 diverged at every rate
         gain_families=("relu-he", "relu-he-batch_norm", "sigmoid-glorot-batch_norm"), gain_depth=10, gains=(0.5, 1.5),
         starts=5,  # relu-he at the first depth from so many starting points, the best on the validation split; 0: not
         functions=("parity", "sawtooth"),

@@ -146,7 +146,8 @@ def claims(config: Any) -> list[Any]:
             f"deep-learns-{function}",
             f"{config.functions.teeth} layers of {config.functions.units} units fit the {function} with fewer errors "
             "than one layer with as many units in all",
-            "Telgarsky 2016, Theorem 1.1", "train_error", f"{function}-deep", f"{function}-shallow",
+            {"sawtooth": "Telgarsky 2016, Theorem 1.1", "parity": "the lectures"}[function],
+            "train_error", f"{function}-deep", f"{function}-shallow",
         )
         for function in compare.functions
     ]  # fmt: skip
@@ -184,8 +185,9 @@ def notes(config: Any, results: Any) -> list[str]:
     """What a reader of the table must know: fitted factors, what passes through layers, and exact constructions."""
     rows, depths = {row.variant: row for row in results.rows if row.metrics}, config.compare.depths
     lines = [
-        f"Steps: until {reached(config)}, as a moving mean over about 20 batches; all steps of the training where it "
-        "was never reached, which understates how slow it was.",
+        f"Steps: until {reached(config)}, as a moving mean over about 20 batches (batch norm with their statistics), at "
+        "the learning rate with the least validation error; all steps of the training where it was never reached, which "
+        "understates how slow it was.",
     ]
     for family in config.compare.families if len(depths) > 2 else ():
         nets = {depth: rows[label(family, depth)] for depth in depths if label(family, depth) in rows}
