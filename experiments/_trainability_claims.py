@@ -185,9 +185,9 @@ def notes(config: Any, results: Any) -> list[str]:
     """What a reader of the table must know: fitted factors, what passes through layers, and exact constructions."""
     rows, depths = {row.variant: row for row in results.rows if row.metrics}, config.compare.depths
     lines = [
-        f"Steps: until {reached(config)}, as a moving mean over about 20 batches (batch norm with their statistics), at "
-        "the learning rate with the least validation error; all steps of the training where it was never reached, which "
-        "understates how slow it was.",
+        f"Steps: until {reached(config)}, as a moving mean over about 20 batches (batch norm with their own "
+        "statistics), at the learning rate with the least validation error, which need not be the fastest; all steps "
+        "of the training where it was never reached, which understates how slow it was.",
     ]
     for family in config.compare.families if len(depths) > 2 else ():
         nets = {depth: rows[label(family, depth)] for depth in depths if label(family, depth) in rows}

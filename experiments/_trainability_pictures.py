@@ -27,8 +27,7 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
     }
     nets = {family: rows for family, rows in nets.items() if rows}
     if nets:
-        found["error_by_depth"] = against_depth(nets, "test_error", "test error %", 100)
-        found["error_by_depth"].axes[0].set_ylim(0, 100)  # bands of few seeds reach beyond what is possible
+        found["error_by_depth"] = against_depth(nets, "test_error", "test error %", 100, logarithmic=True)
         found["steps_by_depth"] = against_depth(nets, STEPS, "steps to the training loss")
         found["gradient_by_depth"] = against_depth(nets, GRADIENT, "log10 |dC/dW| of the first layer, before training")
     bounded = [family for family in nets if family.split("-")[0] in ("sigmoid", "tanh", "softsign")]
@@ -69,14 +68,15 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
         if rows
     }
     if lines:
-        found["error_by_scale"] = draw.bands(lines, "initial weights times", "test error %", logarithmic_x=True)
-        found["error_by_scale"].axes[0].set_ylim(0, 100)
+        found["error_by_scale"] = draw.bands(lines, "initial weights times", "test error %", logarithmic=True)
     if compare.functions:
         found["sawtooth"] = sawtooths(config.functions.teeth)
     return found
 
 
-def against_depth(nets: dict[str, dict], metric: str, ylabel: str, factor: float = 1.0) -> Figure:
+def against_depth(
+    nets: dict[str, dict], metric: str, ylabel: str, factor: float = 1.0, logarithmic: bool = False
+) -> Figure:
     """A metric of each family against the number of layers, with bands."""
     lines = {
         family: (
@@ -85,7 +85,8 @@ def against_depth(nets: dict[str, dict], metric: str, ylabel: str, factor: float
         )
         for family, rows in nets.items()
     }
-    return draw.bands({name: line for name, line in lines.items() if line[0]}, "hidden layers", ylabel, whole=True)
+    lines = {name: line for name, line in lines.items() if line[0]}
+    return draw.bands(lines, "hidden layers", ylabel, whole=True, logarithmic=logarithmic)
 
 
 def layers(config: Any, source: Any, row: Any, fit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
