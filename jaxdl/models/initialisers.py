@@ -68,8 +68,8 @@ def orthogonalised(kernel: Array) -> Array:
 
     The polar factor U of K = U H, by Newton-Schulz steps X <- (3 X - X X' X) / 2 from K / |K| (Higham 2008, "Functions
     of matrices", section 8.3). Of a Gaussian K it is uniformly distributed, as "orthogonal" is, and needs no random
-    numbers of its own. No LAPACK, on purpose: its batched calls on several CPU devices of one program wait for each
-    other's threads for ever.
+    numbers of its own. Not by LAPACK: a batched jnp.linalg.qr, in a program over
+    two CPU devices, was seen to hang.
     """
     norm = jnp.sqrt((kernel**2).sum(axis=(-2, -1), keepdims=True))
 
