@@ -9,6 +9,7 @@ from configs.dropout_ablation import get_config
 from experiments import dropout_ablation
 from experiments.dropout_ablation import study
 from jaxdl.errors import UserError
+from jaxdl.study import Runs
 from jaxdl.study.config import Config
 from jaxdl.study.launch import Asked, check, prepare
 from jaxdl.training.stopping import Requests
@@ -67,7 +68,7 @@ def test_steps_are_those_of_the_first_evaluation_at_the_loss():
         return SimpleNamespace(steps=np.array(steps), metrics={"validation_capped_loss": np.array(best)})
 
     source = Source(data={"train": train}, classes=10, steps_per_epoch=37)
-    found = dropout_ablation.speed(config, source, SimpleNamespace(rows=[], owners=[]), fit)
+    found = dropout_ablation.speed(config, source, Runs([], []), fit)
     assert (seen["every"], seen["patience"], seen["steps"], seen["rows"]) == (10, 3, 40 + 30, 1000)
     assert found["train_steps_to_loss"].tolist() == [40, 10, 40] and found["train_reached"].tolist() == [1, 1, 0]
     # At 2.5 times the steps the claimed difference is inside its margin, at 1.9 and 3.2 outside.

@@ -52,8 +52,8 @@ def results(tmp_path):
     return Results(tmp_path, runs, TUNE, ("validation_error", "min"))
 
 
-@pytest.mark.parametrize("best", [0.2, 0.4])
-def test_grids_of_single_variants_share_a_column(tmp_path, best):
+@pytest.mark.parametrize(("best", "shared", "own"), [(0.15, "0.1*", "0.2*"), (0.4, "0.3*", "0.4*")])
+def test_grids_of_single_variants_share_a_column(tmp_path, best, shared, own):
     """One has its own learning rates, another a grid of `decay`; both are marked where their own grids end."""
     runs = [Run("shared", 0, {}, {}, f"s{rate}", {"hyper.rate": rate}) for rate in (0.1, 0.3)]
     runs += [Run("faster", 0, {}, {}, f"f{rate}", {"hyper.rate": rate}) for rate in (0.2, 0.3, 0.4)]
@@ -70,10 +70,9 @@ def test_grids_of_single_variants_share_a_column(tmp_path, best):
     results = Results(tmp_path, runs, {"hyper.rate": (0.1, 0.3)}, ("validation_error", "min"))
     table = report.main_table(results, ("test_error",), [])
     assert table.header[:4] == ["variant", "seeds", "rate", "own choice"]
-    shared = {0.2: "0.1*", 0.4: "0.3*"}[best]
     texts = [[cell.text for cell in row][:4] for row in table.rows]
     assert texts == [
-        ["shared", "1", shared, "-"], ["faster", "1", f"{best}*", "-"], ["decay", "1", shared, "decay=2"]
+        ["shared", "1", shared, "-"], ["faster", "1", own, "-"], ["decay", "1", shared, "decay=2"]
     ]  # fmt: skip
     assert len(report.trial_table(results).rows) == 2 + 3 + 6
     lines = report.notes(results, ("test_error",), [], [])
@@ -81,7 +80,7 @@ def test_grids_of_single_variants_share_a_column(tmp_path, best):
     assert "rate of faster chosen from 0.2, 0.3, 0.4 (* best at its edge: faster)." in lines
     assert "decay of decay chosen from 1, 2, 4." in lines
     (edge,) = [line for line in lines if line.startswith("* best at the edge")]
-    assert "(shared, decay)" in edge and ("below" in edge) == (best == 0.2)
+    assert "(shared, decay)" in edge and ("below" in edge) == (shared == "0.1*")
 
 
 CLAIM = claims.less("x", "One is less", "A paper, Table 1", "test_error", "random-2", "lost-1")
