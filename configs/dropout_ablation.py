@@ -5,7 +5,7 @@ Papers    Srivastava et al. 2014 (JMLR 15), Wan et al. 2013 (ICML; DropConnect)
 Command   python -m experiments.dropout_ablation --config=configs/dropout_ablation.py:PRESET
 
 PRESET    data      what
-default   digits    64-256-10, everything, in 8 minutes on 2 CPU cores
+default   digits    64-256-10, everything, in 7 minutes on 2 CPU cores
 smoke     digits    does everything run? Seconds, most of them compilation
 mnist     MNIST     784-256-10; without DropConnect, whose masks are as many as weights times examples
 paper     MNIST     784-1024-1024-2048-10, momentum 0.95; for an accelerator. --sweep=networks, --sweep=units: Table 2's

@@ -6,7 +6,7 @@ Each chooses from as many trials on the validation split. Then the error against
 size of the training set and the number of thinned networks that are averaged; how many steps training takes, and how
 sparse activations become.
 
-Minutes: 8 (digits, 2 CPU cores).
+Minutes: 7 (digits, 2 CPU cores).
 """
 
 from collections.abc import Callable, Iterator
