@@ -9,6 +9,10 @@ default   digits    64-256-10, everything, in 7 minutes on 2 CPU cores
 smoke     digits    does everything run? Seconds, most of them compilation
 mnist     MNIST     784-256-10; without DropConnect, whose masks are as many as weights times examples
 paper     MNIST     784-1024-1024-2048-10, momentum 0.95; for an accelerator. --sweep=networks, --sweep=units: Table 2's
+
+Test error by default, 10 seeds, in %: none 2.62, dropout 2.59, dropout-both 2.32, L2 2.87, L1 2.62, max-norm 2.75,
+dropout+max-norm 2.67; with 100 images none 10.10, dropout 9.67. Contradicted: that dropout takes 2 to 3 times the steps
+(281 against 195). Strengths and learning rates lie at the ends of short grids for some variants; the table marks them.
 """
 
 from ml_collections import ConfigDict
@@ -74,6 +78,9 @@ def get_config(preset="default"):
         config.compare.sizes, config.compare.medium = (100, 500, 1000, 5000, 10000), 5000
         config.speed = dict(loss=0.02, every=50, patience=20)
         config.steps, config.epochs = 0, 10.0
+    if preset == "mnist":  # half the trials and fewer sizes: within an hour
+        config.tune.learning_rate, config.strengths.learning_rate = (0.1,), (0.03, 0.1, 0.2)
+        config.compare.sizes = (100, 1000, 5000)
     if preset == "paper":
         config.model.widths, config.model.inverted = (1024, 1024, 2048), False
         config.hyper.momentum = 0.95
