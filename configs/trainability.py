@@ -58,7 +58,7 @@ def get_config(preset="default"):
     config.optimizer = sections.optimizer() | dict(weight_decay="kernel=1,bias=0,scale=0")
     config.evaluations = 20
     config.observed = dict(images=200, jacobians=2)  # training images that signals, and Jacobians, are of
-    config.sweeps = dict(gain=("hyper.gain=0.5,1.0,2.0",), width=("model.width=16,32,64",))
+    config.sweeps = dict(width=("model.width=16,32,64",))
     config.runtime = sections.runtime()
     if preset == "smoke":
         config.seeds, config.model.width, config.steps, config.evaluations = 2, 12, 30, 3
