@@ -56,3 +56,12 @@ def tfds_dir():
     if not os.path.isdir(os.path.join(folder, "mnist")):
         pytest.skip("real MNIST is not here: set TFDS_DATA_DIR to a folder with TFDS's mnist/3.0.1")
     return folder
+
+
+@pytest.fixture(scope="session")
+def planetoid_dir():
+    """The folder with Planetoid's files (Cora); tests that need it skip where there is none."""
+    folder = os.environ.get("PLANETOID_DATA_DIR", "")
+    if not os.path.isfile(os.path.join(folder, "ind.cora.x")):
+        pytest.skip("real Cora is not here: set PLANETOID_DATA_DIR to a folder with Planetoid's ind.cora.*")
+    return folder

@@ -11,7 +11,7 @@ import math
 import os
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from csv import Error as CsvError
 from csv import reader
 from decimal import Decimal
@@ -63,7 +63,7 @@ def csv(path: str, label: str) -> Arrays:
 
     def fill(writer: cache.Writer) -> Sequence[str]:
         values, texts, lines = _table(source, label)
-        names, labels = _classes(source, label, texts, lines)
+        names, labels = classes(source, label, texts, lines, len(texts))
         writer.append("train", image=values, label=labels)
         return names
 
@@ -97,7 +97,7 @@ def numpy_files(path: str) -> Arrays:
 
     def fill(writer: cache.Writer) -> Sequence[str]:
         for _ in shown([source], f"reading {source}"):
-            names, splits = _splits(source, _read(source, files))
+            names, splits = _splits(source, read_arrays(source, files, _PLACES, _NAMES))
         for split, values in splits.items():
             writer.append(split, **values)
         return names
@@ -122,6 +122,34 @@ def _digest(files: list[Path], more: list[str]) -> str:
 
 def _table(path: Path, label: str) -> tuple[np.ndarray, list[str], list[int]]:
     """Features float32 [N, F], the labels as written, and the line that each example begins in."""
+    table = rows(path)
+    number, header = header_of(path, table)
+    if label not in header:
+        raise unknown(f"label column of {path}:", label, [" ".join(name.split()) for name in header])
+    if len(header) < 2:
+        raise UserError(f"{path} has no column but {label!r}, the label; valid: at least one more, with numbers")
+
+    place = header.index(label)
+    features = header[:place] + header[place + 1 :]
+    values, texts, lines = array("f"), [], []
+    for number, cells in shown(table, f"reading {path}"):
+        if len(cells) != len(header):
+            raise UserError(f"{path} line {number} has {len(cells)} cells; valid: {len(header)}, as in the first row")
+        texts.append(cells.pop(place))
+        lines.append(number)
+        if not texts[-1]:
+            raise UserError(f"{path} line {number}: the label {label!r} is empty; fill it in or remove the line")
+        values.extend(numbers(path, number, features, cells))
+    if not texts:
+        raise UserError(f"{path} has no rows below the names of the columns; valid: one for each example")
+    return np.frombuffer(values, np.float32).reshape(len(texts), len(features)), texts, lines
+
+
+def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that aren't blank, with the line that each begins in; cells without blanks around.
+
+    Raises UserError for a file that cannot be read, is not UTF-8, or is no table.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:  # not to be taken for one of the cache
@@ -134,8 +162,12 @@ def _table(path: Path, label: str) -> tuple[np.ndarray, list[str], list[int]]:
 
     # Quotes are read leniently here, as they only make sense with the right delimiter. Of equals the comma wins.
     delimiter = max(",;\t", key=lambda one: len(next(_rows(path, text, one, strict=False), (1, ()))[1]))
-    rows = _rows(path, text, delimiter, strict=True)
-    number, header = next(rows, (1, []))
+    yield from _rows(path, text, delimiter, strict=True)
+
+
+def header_of(path: Path, table: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str]]:
+    """The first of `rows`, which names the columns, and its line. Raises UserError for names that are none."""
+    number, header = next(table, (1, []))
     if not header:
         raise UserError(f"{path} is empty; valid: a row with the names of the columns, then the examples")
     if "" in header:
@@ -143,30 +175,17 @@ def _table(path: Path, label: str) -> tuple[np.ndarray, list[str], list[int]]:
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise UserError(f"{path} line {number}: two columns are called {twice!r}; rename or remove one")
-    if label not in header:
-        raise unknown(f"label column of {path}:", label, [" ".join(name.split()) for name in header])
-    if len(header) < 2:
-        raise UserError(f"{path} has no column but {label!r}, the label; valid: at least one more, with numbers")
+    return number, header
 
-    place = header.index(label)
-    features = header[:place] + header[place + 1 :]
-    values, texts, lines = array("f"), [], []
-    for number, cells in shown(rows, f"reading {path}"):
-        if len(cells) != len(header):
-            raise UserError(f"{path} line {number} has {len(cells)} cells; valid: {len(header)}, as in the first row")
-        texts.append(cells.pop(place))
-        lines.append(number)
-        if not texts[-1]:
-            raise UserError(f"{path} line {number}: the label {label!r} is empty; fill it in or remove the line")
-        try:
-            values.extend(map(_number, cells))
-        except ValueError as error:
-            name, cell = next(pair for pair in zip(features, cells, strict=True) if not _parses(_number, pair[1]))
-            found = f"holds {cell[:40]!r}" if cell else "is empty"
-            raise UserError(f"{path} line {number}: column {name!r} {found}; valid: a finite number") from error
-    if not texts:
-        raise UserError(f"{path} has no rows below the names of the columns; valid: one for each example")
-    return np.frombuffer(values, np.float32).reshape(len(texts), len(features)), texts, lines
+
+def numbers(path: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> list[float]:
+    """The values of the cells of line `number`. Raises UserError for one that is no finite number in 32 bits."""
+    try:
+        return list(map(_number, cells))
+    except ValueError as error:
+        name, cell = next(pair for pair in zip(columns, cells, strict=True) if not _parses(_number, pair[1]))
+        found = f"holds {cell[:40]!r}" if cell else "is empty"
+        raise UserError(f"{path} line {number}: column {name!r} {found}; valid: a finite number") from error
 
 
 def _rows(path: Path, text: str, delimiter: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
@@ -205,8 +224,11 @@ def _parses(parse: Callable[[str], float], cell: str) -> bool:
     return True
 
 
-def _classes(path: Path, label: str, texts: list[str], lines: list[int]) -> tuple[list[str], np.ndarray]:
-    """The names of the classes and int32 [N] from the cells of the label column."""
+def classes(path: Path, label: str, texts: list[str], lines: list[int], size: int) -> tuple[list[str], np.ndarray]:
+    """The names of the classes and int32 [N] from the N cells of the label column; UserError where they can be none.
+
+    size: rows of the table, where those without a label count too
+    """
     keys: list = texts
     if all(_parses(_float, text) for text in texts):
         for text, number in zip(texts, lines, strict=True):
@@ -221,9 +243,9 @@ def _classes(path: Path, label: str, texts: list[str], lines: list[int]) -> tupl
         raise UserError(
             f"{path}: the label {label!r} is {str(distinct[0])[:40]!r} in every row; valid: two classes or more"
         )
-    if 2 * len(distinct) > len(keys):
+    if 2 * len(distinct) > size:
         raise UserError(
-            f"{path}: the label {label!r} has {len(distinct):,} different values in {len(keys):,} rows, so it is "
+            f"{path}: the label {label!r} has {len(distinct):,} different values in {size:,} rows, so it is "
             "probably no class; valid: at most half as many classes as rows"
         )
     place = {key: index for index, key in enumerate(distinct)}
@@ -239,8 +261,14 @@ class _Member(NamedTuple):
     open: Callable[[], IO[bytes]]
 
 
-def _read(source: Path, files: list[Path]) -> dict[str, tuple[str, np.ndarray]]:
-    """{name: (how errors call it, array as stored)}; sizes and types are checked before any array is read."""
+def read_arrays(
+    source: Path, files: list[Path], known: Collection[str], valid: str, kinds: str = "buif"
+) -> dict[str, tuple[str, np.ndarray]]:
+    """{name: (how errors call it, array as stored)}; sizes and types are checked before any array is read.
+
+    files: [source], an .npz file, or the .npy files in the folder `source`
+    known, valid: the names in small letters, and as errors list them; kinds: NumPy's letters of types
+    """
     with contextlib.ExitStack() as stack:
         members: dict[str, _Member] = {}
         with _damaged(source):
@@ -252,19 +280,19 @@ def _read(source: Path, files: list[Path]) -> dict[str, tuple[str, np.ndarray]]:
             else:
                 for file in files:
                     members[file.name] = _Member(str(file), file.stat().st_size, partial(file.open, "rb"))
-        strange = sorted(name for name in members if name.removesuffix(".npy").lower() not in _PLACES)
+        strange = sorted(name for name in members if name.removesuffix(".npy").lower() not in known)
         if strange:
             found = ", ".join(sorted(name.removesuffix(".npy") for name in members))
             raise UserError(
                 f"{source}: the array {strange[0].removesuffix('.npy')!r} is none of the valid ones; "
-                f"found: {found}; valid: {_NAMES}"
+                f"found: {found}; valid: {valid}"
             )
         size = sum(member.size for member in members.values())
         if size > LARGEST:
             raise UserError(f"{source} declares {size:,} bytes of arrays; valid: at most {LARGEST:,}")
         for member in members.values():
             with _damaged(member.what), member.open() as stream:
-                _check(member, stream)
+                _check(member, stream, kinds)
         arrays = {}
         for name, member in members.items():
             with _damaged(member.what), member.open() as stream:
@@ -283,7 +311,7 @@ def _damaged(what: object) -> Iterator[None]:
         raise UserError(f"{what} is damaged ({line(error)}); copy or save it again") from error
 
 
-def _check(member: _Member, stream: IO[bytes]) -> None:
+def _check(member: _Member, stream: IO[bytes], kinds: str) -> None:
     """That the header of an array fits its file and declares numbers."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
@@ -292,8 +320,11 @@ def _check(member: _Member, stream: IO[bytes]) -> None:
     shape, _, dtype = read(stream)
     if dtype.hasobject:
         raise UserError(f"{member.what} holds pickled Python objects, which could run code; save it as numbers")
-    if dtype.kind not in "buif":
-        raise UserError(f"{member.what} holds values of the type {dtype}; valid: whole numbers, floats, true and false")
+    if dtype.kind not in kinds:
+        text = " and texts" if "U" in kinds else ""
+        raise UserError(
+            f"{member.what} holds values of the type {dtype}; valid: whole numbers, floats, true and false{text}"
+        )
     declared = stream.tell() + math.prod(shape) * dtype.itemsize
     if declared != member.size:
         raise ValueError(f"its header declares {declared:,} bytes, it has {member.size:,}")
@@ -329,19 +360,19 @@ def _splits(
                 f"{source}: examples of {split} are {found.dtype} {list(found.shape[1:])}, those of train "
                 f"{train.dtype} {list(train.shape[1:])}; valid: the same"
             )
-    classes = np.unique(splits["train"]["label"])
-    if len(classes) < 2:
-        raise UserError(f"{source}: every training label is {classes[0]}; valid: two classes or more")
+    known = np.unique(splits["train"]["label"])
+    if len(known) < 2:
+        raise UserError(f"{source}: every training label is {known[0]}; valid: two classes or more")
     for split, values in splits.items():
-        strange = ~np.isin(values["label"], classes)
+        strange = ~np.isin(values["label"], known)
         if strange.any():
             row = int(strange.argmax())
             raise UserError(
                 f"{source}: {names[split, 'label']}[{row}] is {values['label'][row]}, a class that train does not "
-                f"have; valid: {len(classes):,} classes from {classes[0]} to {classes[-1]}"
+                f"have; valid: {len(known):,} classes from {known[0]} to {known[-1]}"
             )
-        values["label"] = np.searchsorted(classes, values["label"]).astype(np.int32)
-    return [str(label) for label in classes], splits
+        values["label"] = np.searchsorted(known, values["label"]).astype(np.int32)
+    return [str(label) for label in known], splits
 
 
 def _images(what: str, values: np.ndarray) -> np.ndarray:

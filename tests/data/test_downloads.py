@@ -104,6 +104,8 @@ def start_of(range_header):
 def test_the_table_has_the_hashes_that_tfds_pins():
     (place,) = importlib.util.find_spec("tensorflow_datasets").submodule_search_locations
     for name, files in downloads.FILES.items():
+        if name in ("cora", "citeseer", "pubmed"):  # TFDS has none of them; test_planetoid.py has their files
+            continue
         rows = [row.split("\t") for row in (Path(place) / "url_checksums" / f"{name}.txt").read_text().splitlines()]
         known = {row[3]: (int(row[1]), row[2]) for row in rows}
         assert {file.name: (file.size, file.sha256) for file in files} == known

@@ -319,7 +319,7 @@ def test_a_folder_of_npy_files(tmp_path, npz):
 def test_npz_is_read_once(npz, tmp_path, monkeypatch, capsys):
     first = save(npz, x=X, y=Y)
     assert capsys.readouterr().err == f"reading {npz}\n"
-    monkeypatch.setattr(tables, "_read", None)
+    monkeypatch.setattr(tables, "read_arrays", None)
     os.utime(npz, (1e9, 1e9))
     shutil.copyfile(npz, tmp_path / "copy.npz")
     for path in (npz, tmp_path / "copy.npz"):
