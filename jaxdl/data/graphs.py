@@ -71,14 +71,13 @@ def checked(
     if not len(senders):
         raise UserError(f"{what} has no edges; valid: at least 1 (without edges a table is enough: data.name=csv)")
     ids = tuple(range(count)) if ids is None else tuple(ids)
-    for end in (senders, receivers):
-        strange = (end < 0) | (end >= count)
-        if strange.any():
-            place = int(strange.argmax())
-            raise UserError(
-                f"{what}: edge {place:,} goes from node {senders[place]} to node {receivers[place]}; valid: nodes from "
-                f"0 to {count - 1:,}, others do not exist"
-            )
+    strange = (senders < 0) | (senders >= count) | (receivers < 0) | (receivers >= count)
+    if strange.any():
+        place = int(strange.argmax())
+        raise UserError(
+            f"{what}: edge {place:,} goes from node {senders[place]} to node {receivers[place]}; valid: nodes from 0 "
+            f"to {count - 1:,}, others do not exist"
+        )
     for kind, values, row_of in (("node", features, lambda row: ids[row]), ("edge", edges, lambda row: f"{row:,}")):
         place = _not_finite(values)
         if place is not None:

@@ -85,7 +85,7 @@ def test_numbers_as_ids_and_no_features(tmp_path):
 BAD_TABLES = {
     "no edges": ({"edges": ""}, ["edges.csv has no edges; valid: at least one row"]),
     "only names": ({"edges": "from,to\n"}, ["edges.csv has no edges"]),
-    "unknown node": ({"edges": EDGES + "Ann,18\n"}, ["edges.csv line 7", "no '18'", "did you mean '17'"]),
+    "unknown node": ({"edges": EDGES + "Ann,18,1\n"}, ["edges.csv line 7", "no '18'", "did you mean '17'"]),
     "unknown in the first row": ({"edges": "Ann,Bob\n"}, ["edges.csv line 1", "'Bob'"]),
     "unknown number first": ({"edges": "1,2\n"}, ["edges.csv line 1", "'1'"]),
     "only text": ({"edges": "This is a letter.\n"}, ["edges.csv line 1 has 1 cell"]),
@@ -160,9 +160,15 @@ def test_npz_with_ids(tmp_path, ids):
 
 
 BAD_ARRAYS = {
-    "no such node": ({"edges": np.array([[0, 4]])}, ["goes from node 0 to node 4; valid: nodes from 0 to 3"]),
-    "negative": ({"edges": np.array([[0, -1]])}, ["goes from node 0 to node -1"]),
-    "id": ({"ids": np.array([1, 2, 3, 5]), "edges": np.array([[1, 4]])}, ["ids has no '4'", "valid: 1, 2, 3, 5"]),
+    "no such node": (
+        {"edges": np.array([[0, 4]]), "edge_x": None},
+        ["goes from node 0 to node 4; valid: nodes from 0 to 3"],
+    ),
+    "negative": ({"edges": np.array([[0, -1]]), "edge_x": None}, ["goes from node 0 to node -1"]),
+    "id": (
+        {"ids": np.array([1, 2, 3, 5]), "edges": np.array([[1, 4]]), "edge_x": None},
+        ["ids has no '4'", "valid: 1, 2, 3, 5"],
+    ),
     "same ids": ({"ids": np.array([1, 2, 2, 5])}, ["ids holds '2' twice"]),
     "no edges": ({"edges": np.zeros((0, 2), int), "edge_x": None}, ["graph.npz has no edges"]),
     "missing": ({"edges": None}, ["holds no array edges; valid: edges and y"]),
