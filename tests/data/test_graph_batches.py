@@ -170,6 +170,8 @@ def test_a_sample_holds_edges_of_the_graph(sparse):
     for place in there[there < 20]:
         assert heard[place] == ((3 if place < 5 else 2) if degree[found.nodes[place]] else 0)
     assert heard[20:].sum() == 0
+    absent = np.setdiff1d(np.arange(51), there)  # those that stand for nobody are zeros, and hear nothing
+    assert not inner.nodes[absent].any() and heard[absent].sum() == 0
 
 
 def test_a_sample_is_pure():
