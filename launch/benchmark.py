@@ -1,6 +1,7 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [dropout] [convolutions] [loading] [streaming]
+    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [dropout] [convolutions] [graphs] [loading]
+        [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
@@ -12,6 +13,8 @@ dropout       one epoch of a 784-256-10 classifier with dropout of 0.2 and 0.5 o
 convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter network (64) on MNIST and of ResNet-20 (128)
               on CIFAR-10: PyTorch, as it is and with channels_last, over one run here, over one run whose batches are
               split over the devices (--strategy=pmap), and over a run on each device
+graphs        training epochs of a GCN and a GAT on a graph of Cora's size, and of a GCN on a block model of 100,000
+              nodes and 1,000,000 directed edges: torch_geometric, by edges and by sparse matrices, over one run here
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
 
@@ -36,7 +39,7 @@ import numpy as np
 
 from jaxdl import data, models, tasks, training
 from jaxdl.errors import UserError, unknown
-from launch import beside_torch
+from launch import beside_torch, graph_speed
 
 RULE = SimpleNamespace(
     name="sgd", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
@@ -369,6 +372,31 @@ def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule
         print("  examples/s: PyTorch {:,.0f}; here {:,.0f}, {:,.0f} split, {:,.0f} in all".format(*rates), flush=True)
 
 
+def graphs() -> None:
+    """Whole graphs at each epoch; the propagation operators of GCNs are computed once on both sides."""
+    try:
+        import torch
+        import torch_geometric  # noqa: F401
+    except ImportError as error:
+        print(f"graphs against PyTorch: skipped, {error.name} is not here: pip install {error.name}", flush=True)
+        return
+    torch.set_num_threads(training.devices.cores())
+    cora, blocks = graph_speed.like_cora(), graph_speed.block_model(100_000, 500_000)
+    for what, problem, name, sparse, rate, attention, count in (
+        ("GCN 1433-16-7, Cora's size", cora, "GCN", True, 0.5, 0.0, 50),
+        ("GAT 1433-8x8-7, Cora's size", cora, "GAT", True, 0.6, 0.6, 20),
+        ("GCN 32-16-10, 100,000 nodes and 1,000,000 edges", blocks, "GCN", False, 0.5, 0.0, 5),
+    ):
+        ours, parameters = graph_speed.epochs(
+            graph_speed.networks(problem)[name], problem, sparse, rate, attention, count
+        )
+        for form in ("edges", "sparse matrix"):
+            theirs, partner = beside_torch.graph_epochs(name, problem, form, rate, attention, count)
+            if parameters != partner:
+                raise UserError(f"{name}: {parameters} parameters in jaxdl and {partner} in torch_geometric")
+            ratio(f"an epoch of {what}: torch_geometric ({form}) / here", theirs, ours)
+
+
 FIRST_BATCH = """
 import resource, time
 import jax, numpy as np
@@ -479,13 +507,14 @@ def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tu
     slow(), fast()
     pairs = [(slow(), fast()) for _ in range(REPEATS)]
     first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
-    print(f"{what}: {first / second:.2f} ({first:.3f} s / {second:.3f} s, medians of {REPEATS})", flush=True)
+    print(f"{what}: {first / second:.2f} ({first:.3g} s / {second:.3g} s, medians of {REPEATS})", flush=True)
     return first, second
 
 
 PARTS = {
     "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae,
-    "dropout": dropout, "convolutions": convolutions, "loading": loading, "streaming": streaming,
+    "dropout": dropout, "convolutions": convolutions, "graphs": graphs, "loading": loading,
+    "streaming": streaming,
 }  # fmt: skip
 
 
