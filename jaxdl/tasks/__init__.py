@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generation": ["generation"],
         "gradients": ["gradient_moments"],
         "importance": ["log_likelihood"],
+        "nodes": ["classify_nodes"],
         "reconstruction": ["reconstruct"],
         "regression": ["regress"],
         "regularised": ["average_thinned", "classify_regularised"],
