@@ -7,12 +7,15 @@ Command   python -m experiments.dropout_ablation --config=configs/dropout_ablati
 PRESET    data      what
 default   digits    64-256-10, everything, in 7 minutes on 2 CPU cores
 smoke     digits    does everything run? Seconds, most of them compilation
-mnist     MNIST     784-256-10; without DropConnect, whose masks are as many as weights times examples
+mnist     MNIST     784-256-10 in 21 minutes; without DropConnect, whose masks are as many as weights times examples
 paper     MNIST     784-1024-1024-2048-10, momentum 0.95; for an accelerator. --sweep=networks, --sweep=units: Table 2's
 
 Test error by default, 10 seeds, in %: none 2.62, dropout 2.59, dropout-both 2.32, L2 2.87, L1 2.62, max-norm 2.75,
 dropout+max-norm 2.67; with 100 images none 10.10, dropout 9.67. Contradicted: that dropout takes 2 to 3 times the steps
 (281 against 195). Strengths and learning rates lie at the ends of short grids for some variants; the table marks them.
+By mnist, 3 seeds, 10 epochs: none 1.83, dropout 2.01, L2 1.86, max-norm 1.77, dropout+max-norm 2.61, dropout+L2 2.71;
+with 5,000 images none 4.59, dropout 4.32. Ten epochs are too few for dropout on all of MNIST: its training error is
+larger, too.
 """
 
 from ml_collections import ConfigDict

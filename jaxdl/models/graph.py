@@ -70,7 +70,7 @@ class Linear(nn.Module):
         """values [N, F] -> [N, width]."""
         channels = values.columns if isinstance(values, Matrix) else values.shape[-1]
         kernel = self.param("kernel", initialiser(self.initialisation), (channels, self.width))
-        found = propagation.multiply(values, kernel) if isinstance(values, Matrix) else values @ kernel
+        found = propagation.multiply(values, kernel) if isinstance(values, Matrix) else jnp.asarray(values) @ kernel
         if not self.bias:
             return found
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
