@@ -13,8 +13,9 @@ dropout       one epoch of a 784-256-10 classifier with dropout of 0.2 and 0.5 o
 convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter network (64) on MNIST and of ResNet-20 (128)
               on CIFAR-10: PyTorch, as it is and with channels_last, over one run here, over one run whose batches are
               split over the devices (--strategy=pmap), and over a run on each device
-graphs        training epochs of a GCN and a GAT on a graph of Cora's size, and of a GCN on a block model of 100,000
-              nodes and 1,000,000 directed edges: torch_geometric, by edges and by sparse matrices, over one run here
+graphs        training epochs of a GCN and a GAT on Cora ($PLANETOID_DATA_DIR, else downloaded), and of a GCN on a block
+              model of 100,000 nodes and 1,000,000 directed edges: torch_geometric, which is given dense features, by
+              edges and by sparse matrices, over one run here
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
 
@@ -381,17 +382,15 @@ def graphs() -> None:
         print(f"graphs against PyTorch: skipped, {error.name} is not here: pip install {error.name}", flush=True)
         return
     torch.set_num_threads(training.devices.cores())
-    cora, blocks = graph_speed.like_cora(), graph_speed.block_model(100_000, 500_000)
-    for what, problem, name, sparse, rate, attention, count in (
-        ("GCN 1433-16-7, Cora's size", cora, "GCN", True, 0.5, 0.0, 50),
-        ("GAT 1433-8x8-7, Cora's size", cora, "GAT", True, 0.6, 0.6, 20),
-        ("GCN 32-16-10, 100,000 nodes and 1,000,000 edges", blocks, "GCN", False, 0.5, 0.0, 5),
+    cora, blocks = graph_speed.cora(), graph_speed.block_model()
+    for what, graph, name, rate, attention, count in (
+        ("GCN 1433-16-7, Cora", cora, "GCN", 0.5, 0.0, 50),
+        ("GAT 1433-8x8-7, Cora", cora, "GAT", 0.6, 0.6, 20),
+        (f"GCN 32-16-10, 100,000 nodes and {len(blocks.senders):,} edges", blocks, "GCN", 0.5, 0.0, 5),
     ):
-        ours, parameters = graph_speed.epochs(
-            graph_speed.networks(problem)[name], problem, sparse, rate, attention, count
-        )
+        ours, parameters = graph_speed.epochs(graph_speed.networks(graph)[name], graph, rate, attention, count)
         for form in ("edges", "sparse matrix"):
-            theirs, partner = beside_torch.graph_epochs(name, problem, form, rate, attention, count)
+            theirs, partner = beside_torch.graph_epochs(name, graph, form, rate, attention, count)
             if parameters != partner:
                 raise UserError(f"{name}: {parameters} parameters in jaxdl and {partner} in torch_geometric")
             ratio(f"an epoch of {what}: torch_geometric ({form}) / here", theirs, ours)

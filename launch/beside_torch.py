@@ -170,7 +170,7 @@ def steps_in_torch(
 
 
 def graph_epochs(
-    name: str, problem: Any, form: str, rate: float, attention: float, count: int
+    name: str, graph: Any, form: str, rate: float, attention: float, count: int
 ) -> tuple[Callable[[], float], int]:
     """As `graph_speed.epochs`, with torch_geometric. form: "edges", or "sparse matrix" (torch's CSR)."""
     import time
@@ -181,10 +181,11 @@ def graph_epochs(
     from torch_geometric.nn import GATConv, GCNConv
     from torch_geometric.utils import to_torch_csr_tensor
 
-    channels, classes = problem.features.shape[1], int(problem.label.max()) + 1
-    features = torch.from_numpy(problem.features)
-    label = torch.from_numpy(problem.label[: problem.known].astype(np.int64))
-    edges = torch.from_numpy(np.stack([problem.senders, problem.receivers]).astype(np.int64))
+    channels, classes = graph.features.shape[1], len(graph.names)
+    dense = graph.features.toarray() if hasattr(graph.features, "toarray") else graph.features
+    features, known = torch.from_numpy(dense), torch.from_numpy(graph.splits["train"].astype(np.int64))
+    label = torch.from_numpy(graph.labels.astype(np.int64))[known]
+    edges = torch.from_numpy(np.stack([graph.senders, graph.receivers]).astype(np.int64))
     if form == "sparse matrix":  # torch_geometric reads the transpose of the adjacency; this graph is symmetric
         with warnings.catch_warnings(action="ignore"):  # torch calls its CSR a beta
             edges = to_torch_csr_tensor(edges, size=(len(features), len(features)))
@@ -199,7 +200,7 @@ def graph_epochs(
     def epoch() -> None:
         rule.zero_grad()
         hidden = unit(first(functional.dropout(features, rate), edges))
-        logits = last(functional.dropout(hidden, rate), edges)[: problem.known]
+        logits = last(functional.dropout(hidden, rate), edges)[known]
         functional.cross_entropy(logits, label).backward()
         rule.step()
 
