@@ -42,9 +42,18 @@ def network(config: Any, source: Any, settings: dict[str, Any]) -> Any:
 
 
 def objective(config: Any, source: Any, settings: dict[str, Any]) -> Any:
-    """Cross-entropy from weights that a run's gains scale, counting the steps until the loss is low."""
+    """Cross-entropy from weights that a run's gains scale, counting the steps until the loss is low.
+
+    At each evaluation also how many units are saturated, and how much of the gradient reaches the first layer.
+    """
     net, shape = network(config, source, settings), source.data["train"]["image"].shape[1:]
-    task = jaxdl.tasks.classify(net, shape)._replace(init=start(net, shape))
+    plain = jaxdl.tasks.classify(net, shape)
+
+    def evaluate(params: Any, model_state: Any, batch: dict, run: dict, key: Any) -> dict:
+        signals = jaxdl.tasks.signals.of_examples(net, params, model_state, batch["image"], batch["label"])
+        return plain.evaluate(params, model_state, batch, run, key) | signals
+
+    task = plain._replace(init=start(net, shape), evaluate=evaluate)
     return jaxdl.tasks.steps_to_loss(task, config.target_loss)
 
 

@@ -46,14 +46,19 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
     if few:
         found["activation_histograms"] = histograms(few, "active", "activation")
         found["gradient_histograms"] = histograms(few, "spread", "dC/ds over its largest standard deviation")
-    curves = {
-        family: results.band(rows[min(rows)], fits.fit_name(fits.program(rows[min(rows)].runs[0])),
-                             "train_loss")
-        for family, rows in nets.items()
-    }  # fmt: skip
-    curves = {label(family, min(nets[family])): curve for family, curve in curves.items() if curve[0]}
-    if curves:
-        found["learning_curves"] = draw.bands(curves, "step", "training loss (nats)", logarithmic=True)
+    for name, metric, ylabel, paper in (
+        ("learning_curves", "train_loss", "training loss (nats)", False),
+        ("saturation_over_training", "validation_saturation", "share of saturated units", True),
+        ("gradient_over_training", "validation_reach", "log10 of |dc/ds|, first over last layer", True),
+    ):
+        curves = {}
+        for family, rows in nets.items():
+            depth = min(rows, key=lambda depth, paper=paper: abs(depth - PAPER) if paper else depth)
+            curve = results.band(rows[depth], fits.fit_name(fits.program(rows[depth].runs[0])), metric)
+            if curve[0]:
+                curves[label(family, depth)] = curve
+        if curves:
+            found[name] = draw.bands(curves, "step", ylabel, logarithmic=not paper)
     gains = {
         family: {
             gain: row

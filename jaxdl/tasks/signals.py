@@ -66,15 +66,37 @@ class Statistics(NamedTuple):
 def statistics(network: DeepMLP, found: Passed) -> Statistics:
     """A pass in five numbers a layer."""
     active = models.unit(network.unit)(found.s)
-    steepest = slopes(network.unit, jnp.full((), 1e-3, found.s.dtype))  # just above 0, of all units
-    flat = slopes(network.unit, found.s) < SATURATED * steepest
     return Statistics(
         active.mean(axis=(1, 2)),
         active.std(axis=(1, 2)),
-        flat.mean(axis=(1, 2), dtype=found.s.dtype),
+        is_saturated(network.unit, found.s).mean(axis=(1, 2), dtype=found.s.dtype),
         jax.vmap(norm)(found.gradient),
         found.weight_gradients,
     )
+
+
+def of_examples(network: DeepMLP, params: Any, model_state: Any, image: Array, label: Array) -> dict[str, Array]:
+    """What each image meets in the network as it is after training, [B]: cheap enough to be followed over training.
+
+    saturation: the share of saturated units of all hidden layers
+    reach: log10 of |dc / ds_1| / |dc / ds_depth| for the image's own c = -log softmax(logits)[label], how much of the
+        last layer's gradient arrives at the first; a norm below 1e-30 counts as 1e-30
+    """
+
+    def cost(added: Array) -> tuple[Array, Array]:
+        logits, s = network.apply({"params": params, **model_state}, image, False, added, method="layers")
+        target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
+        return -(jax.nn.log_softmax(logits) * target).sum(), s
+
+    gradient, s = jax.grad(cost, has_aux=True)(jnp.zeros((network.depth, len(image), network.width), image.dtype))
+    first, last = (jnp.log10(jnp.maximum(jax.vmap(norm)(gradient[layer]), 1e-30)) for layer in (0, -1))
+    return {"saturation": is_saturated(network.unit, s).mean(axis=(0, 2), dtype=s.dtype), "reach": first - last}
+
+
+def is_saturated(name: str, s: Array) -> Array:
+    """Where the slope of a unit is less than a tenth of its steepest one, bool of the shape of s."""
+    steepest = slopes(name, jnp.full((), 1e-3, s.dtype))  # just above 0, of all units
+    return slopes(name, s) < SATURATED * steepest
 
 
 def norm(values: Array) -> Array:

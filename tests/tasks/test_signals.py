@@ -149,6 +149,32 @@ def test_statistics_are_those_of_the_activations():
     np.testing.assert_array_equal(found.weight_gradient, passed.weight_gradients)
 
 
+def test_what_each_image_meets_is_what_differences_of_its_own_cost_give():
+    network = DeepMLP(DEPTH, WIDTH, CLASSES, "sigmoid")
+    params, state = models.initialise(network, jax.random.key(3), (INPUTS,))
+    params = jax.tree.map(lambda leaf: 4 * leaf, params)  # so that some units are saturated
+    draw = np.random.default_rng(1)
+    image, label = draw.standard_normal((COUNT, INPUTS), np.float32), np.int32(np.arange(COUNT) % CLASSES)
+    found = jax.jit(signals.of_examples, static_argnums=0)(network, params, state, image, label)
+
+    def costs(layer=0, unit=0, step=0.0):
+        added = np.zeros((DEPTH, COUNT, WIDTH))
+        added[layer, :, unit] = step
+        logits, _ = plain(params, image, "sigmoid", "none", added)
+        return np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(COUNT), label]
+
+    norms = []
+    for layer in (0, DEPTH - 1):
+        slope = [(costs(layer, unit, 1e-5) - costs(layer, unit, -1e-5)) / 2e-5 for unit in range(WIDTH)]
+        norms.append(np.sqrt(np.square(slope).sum(axis=0)))
+    np.testing.assert_allclose(found["reach"], np.log10(norms[0] / norms[1]), atol=1e-4)
+    _, s = plain(params, image, "sigmoid", "none")
+    share = 1 / (1 + np.exp(-s))
+    expected = (share * (1 - share) < 0.025).mean(axis=(0, 2))
+    np.testing.assert_allclose(found["saturation"], expected, atol=1e-6)
+    assert expected.min() > 0 and expected.max() < 1
+
+
 def test_a_norm_does_not_underflow_or_overflow():
     for scale in (1e-30, 1e30):
         np.testing.assert_allclose(signals.norm(np.float32(scale) * np.float32([3, -4])), 5 * scale, rtol=1e-6)
