@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl.data import cache, downloads, prepare, tfds
+from jaxdl.data import cache, downloads, planetoid, prepare, tfds
 from jaxdl.errors import UserError
 
 pytest.importorskip("array_record", reason="array_record has wheels for Linux only")
@@ -176,7 +176,8 @@ def test_without_from_the_downloads_are_used(source, root, monkeypatch):
 
 
 def test_tfds_pins_the_same_hashes():
-    for name, files in downloads.FILES.items():
+    for name in downloads.FILES.keys() - planetoid.KNOWN.keys():
+        files = downloads.FILES[name]
         pinned = library.builder_cls(name).url_infos
         assert {(info.filename, int(info.size), info.checksum) for info in pinned.values()} == {
             (file.name, file.size, file.sha256) for file in files

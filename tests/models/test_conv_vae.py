@@ -7,6 +7,7 @@ import pytest
 
 from jaxdl.errors import UserError
 from jaxdl.models import ConvVAE
+from jaxdl.models.units import UNITS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -160,7 +161,7 @@ def test_every_layer_starts_from_the_chosen_weights_and_zero_biases():
     [
         (dict(latent=0), "model.latent=0 is not possible: a code has at least 1 value"),
         (dict(channels=()), "model.channels=() is not possible: there is at least 1 convolution"),
-        (dict(unit="rleu"), "unknown unit 'rleu'; did you mean 'relu'? valid: sigmoid, tanh, relu, linear"),
+        (dict(unit="rleu"), f"unknown unit 'rleu'; did you mean 'relu'? valid: {', '.join(UNITS)}"),
     ],
 )
 def test_what_is_not_possible_is_said(changes, message):
