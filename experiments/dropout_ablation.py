@@ -17,7 +17,7 @@ import numpy as np
 import jaxdl
 from experiments import _dropout_claims as about
 from experiments import _dropout_pictures as pictures
-from experiments._vae_fits import measure, unlogged
+from experiments._vae_fits import measure, picked, unlogged
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import Done, Study, divergence
 
@@ -167,13 +167,6 @@ def averages(config: Any, source: Any, group: Any, params: Any, fit: Callable) -
     evaluate = jaxdl.tasks.average_thinned(model, config.compare.averages, inverted=inverted)
     task = objective(config, source)._replace(init=lambda run, key: (run["trained"], {}), evaluate=evaluate)
     return measure(config, source, group, "averages", task, {"trained": params}, fit)
-
-
-def picked(tree: Any, places: np.ndarray) -> Any:
-    """Some rows of every leaf [R, ...]."""
-    import jax
-
-    return jax.tree.map(lambda leaf: leaf[places], tree)
 
 
 def check(config: Any, source: Any, runs: Any) -> None:
