@@ -9,6 +9,15 @@ def data(name, train, validation):
     )  # fmt: skip
 
 
+def graph(name, split="random", train=20, validation=30):
+    """Which graph, and which of its nodes are trained on; see jaxdl/data/graph_sets.py."""
+    return dict(
+        name=name, dir="", split=split, train=train, validation=validation, largest_component=True, normalise="none",
+        directed=False, csv=dict(label="label"),
+        blocks=dict(classes=4, nodes=400, degree=8.0, homophily=0.8, features=16, signal=1.0, seed=0),
+    )  # fmt: skip
+
+
 def model(name):
     """Which network, see jaxdl/models/by_name.py, and the settings of all of them; each reads its own."""
     return dict(
@@ -27,10 +36,14 @@ def optimizer(name="momentum"):
 
 def runtime():
     """How runs execute: nothing that changes numbers."""
+    return graph_runtime() | dict(device_gigabytes=2.0, workers=0)
+
+
+def graph_runtime():
+    """The same where nothing is streamed."""
     return dict(
-        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False,
-        device_gigabytes=2.0, workers=0,
-    )  # fmt: skip
+        strategy="jit", device="", checkpoint_seconds=30.0, memory_gigabytes=0.5, runs_at_once=0, tensorboard=False
+    )
 
 
 def augmentation():

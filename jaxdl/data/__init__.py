@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "downloads",
         "graph_batches",
         "graph_files",
+        "graph_sets",
         "graphs",
         "loading",
         "nodes",
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augmentation": ["augmented"],
         "binarisation": ["binarised"],
+        "graph_sets": ["node_source"],
         "graphs": ["Graph"],
         "loading": ["SETS", "load"],
         "source": ["Arrays", "Rows", "Source"],

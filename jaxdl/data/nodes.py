@@ -22,6 +22,7 @@ class Nodes(NamedTuple):
 
     data: {"train", "validation", "test"} -> {"node": int32 [n], "label": int32 [n]}
     names: what the classes are called
+    graph: the whole graph, on the host
     prepare: (run, split) -> split; where each run has its own random split, which nodes are in it
     batch_size: all training nodes, so that a step is an epoch
 
@@ -33,6 +34,7 @@ class Nodes(NamedTuple):
     names: tuple[str, ...]
     fingerprint: str
     batch_size: int
+    graph: graphs.Graph
     prepare: Callable[[Run, Split], Split] | None = None
     normalisation: Normalisation = Normalisation("unit", 1.0)
     order: str = "seed"
@@ -78,7 +80,7 @@ def source(name: str, graph: graphs.Graph, random: tuple[int, int] | None = None
     else:
         rows = graphs.random_splits(graph, 0, *random)
     data = {split: {"node": rows[split], "label": graph.labels[rows[split]]} for split in rows}
-    whole = Nodes(name, data, graph.names, graph.fingerprint, len(rows["train"]))
+    whole = Nodes(name, data, graph.names, graph.fingerprint, len(rows["train"]), graph)
     if random is None:
         return whole
     known = np.flatnonzero(graph.labels >= 0).astype(np.int32)

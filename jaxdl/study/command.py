@@ -74,6 +74,14 @@ class Action(NamedTuple):
     do: Callable[["Finished", str, int, str, str], None]
 
 
+def examples(config: Config) -> Any:
+    """Labelled examples, one by one: what most studies train on."""
+    from jaxdl import data
+
+    runtime = config.runtime
+    return data.load(config.data, config.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """A paper-style comparison.
@@ -90,6 +98,7 @@ class Study:
     opening: (config, source, runs, most) -> lines for a reader to see first, say a table of the network's layers. They
         are printed before training, and stand whole (most = 0) in the report; on a terminal `most` is how many rows a
         table may have
+    source: config -> the data, whose `data`, `fingerprint`, `batch_size` and the like `training.fit` reads
     further: what to run next, {what: arguments}, printed at the end
     actions: {flag: what the command can do with a trained run}, of `default_variant` unless --variant names another
     """
@@ -106,6 +115,7 @@ class Study:
     differs: Callable[[Config], list[str]] = lambda config: []
     notes: Callable[[Config, Any], list[str]] = lambda config, results: []
     opening: Callable[..., list[str]] = lambda config, source, runs, most: []
+    source: Callable[[Config], Any] = examples
     further: dict[str, str] = dataclasses.field(default_factory=dict)
     actions: dict[str, Action] = dataclasses.field(default_factory=dict)
     default_variant: str = ""

@@ -140,7 +140,7 @@ def prepare(study: "Study", asked: Asked, requests: Requests) -> Launch:
         runtime = own.runtime
         if runtime.runs_at_once < 0:
             raise UserError(f"runs_at_once={runtime.runs_at_once} is not possible: valid is 1 or more, 0 for what fits")
-        source = data.load(own.data, own.batch_size, runtime.device_gigabytes * 1e9, runtime.workers)
+        source = study.source(own)
         known = fingerprint(own, source)
         found = resolve(own, study.variants, asked.only, known, swept, point)
         # Hyperparameters are part of each run's own key: fits that share all else lie side by side.

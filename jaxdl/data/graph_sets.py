@@ -1,0 +1,117 @@
+"""Graphs by name: what `data.name` may be in the studies of graphs, and `node_source`, one call for all of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl.data import graph_files, graphs, nodes, planetoid
+from jaxdl.data.graphs import Graph
+from jaxdl.errors import UserError, unknown
+
+SPLITS = ("public", "random")
+NORMALISE = ("none", "rows")
+
+
+class GraphSet(NamedTuple):
+    """A graph that can be loaded by name. line: what it is; read: settings -> Graph; where: where it comes from."""
+
+    line: str
+    read: Callable[[Any], Graph]
+    where: str
+
+
+def node_source(settings: Any, split: str = "") -> nodes.Nodes:
+    """The nodes of the graph that `settings` names.
+
+    settings: attributes
+        name                 a key of NODE_SETS
+        dir                  where its files lie: Planetoid's, or the user's own
+        split                "public", the official nodes; "random": each run's own, by its seed
+        train, validation    of a random split, so many nodes of each class; all others are to test on
+        largest_component    random splits are of the largest connected part alone
+        normalise            "rows": features are divided by their sum, as bags of words are; "none"
+        csv                  attribute `label`, the column that holds the class
+        directed             a user's edges go from the first node to the second only
+        blocks               the block model's attributes, see `_block_model`
+    split: another one than the settings'
+
+    Raises UserError for whatever does not fit together.
+    """
+    # The keys that other sets and splits read count as read too: they are part of every config.
+    _ = settings.dir, settings.csv.label, settings.directed, settings.blocks.as_dict()
+    split, random = split or settings.split, (settings.train, settings.validation)
+    if split not in SPLITS:
+        raise unknown("data.split", split, SPLITS)
+    if settings.normalise not in NORMALISE:
+        raise unknown("data.normalise", settings.normalise, NORMALISE)
+    graph = read(settings, NODE_SETS)
+    if settings.largest_component and split == "random":
+        graph = graphs.largest_component(graph)
+    if settings.normalise == "rows":
+        graph = graphs.row_normalised(graph)
+    return nodes.source(settings.name, graph, random if split == "random" else None)
+
+
+def read(settings: Any, sets: dict[str, GraphSet]) -> Graph:
+    """The graph, or graphs, of `settings.name`, as the files have them."""
+    if settings.name not in sets:
+        raise unknown("graph", settings.name, sets)
+    return sets[settings.name].read(settings)
+
+
+def _block_model(settings: Any) -> Graph:
+    """Classes of equal size; each node has `degree` neighbours on average, a share `homophily` of them of its class.
+
+    classes, nodes (in all), degree, homophily, features and signal (see `graphs.block_model`), seed.
+    """
+    blocks = settings.blocks
+    if blocks.classes < 2 or blocks.nodes % blocks.classes or blocks.nodes // blocks.classes < 2:
+        raise UserError(
+            f"data.blocks.nodes={blocks.nodes} in {blocks.classes} classes are not possible: valid are 2 classes or "
+            "more, all of one size from 2"
+        )
+    size = blocks.nodes // blocks.classes
+    within = blocks.degree * blocks.homophily / (size - 1)
+    between = blocks.degree * (1 - blocks.homophily) / (blocks.nodes - size)
+    if not (0 <= within <= 1 and 0 <= between <= 1):
+        raise UserError(
+            f"data.blocks.degree={blocks.degree:g} and data.blocks.homophily={blocks.homophily:g} are not possible: "
+            f"edges would have the probabilities {within:g} within a class and {between:g} between two"
+        )
+    table = np.full((blocks.classes, blocks.classes), between)
+    np.fill_diagonal(table, within)
+    sizes = [size] * blocks.classes
+    return graphs.block_model(sizes, table.tolist(), blocks.features, blocks.signal, blocks.seed)
+
+
+def _planetoid(settings: Any) -> Graph:
+    return planetoid.read(settings.name, settings.dir)
+
+
+def _place(settings: Any) -> str:
+    if not settings.dir:
+        raise UserError(f"data.name={settings.name} needs data.dir: {NODE_SETS[settings.name].line}")
+    return settings.dir
+
+
+_PUBLISHED = "PLANETOID_DATA_DIR, data.dir or a download"
+NODE_SETS = {
+    "karate_club": GraphSet(
+        "34 members of a club and their friendships, 2 factions", lambda _: graphs.karate_club(), "built in"
+    ),
+    "block_model": GraphSet("a stochastic block model, see data.blocks", _block_model, "drawn"),
+    "cora": GraphSet("2,708 papers, 5,278 citations, 7 topics", _planetoid, _PUBLISHED),
+    "citeseer": GraphSet("3,327 papers, 6 topics", _planetoid, _PUBLISHED),
+    "pubmed": GraphSet("19,717 papers, 3 topics", _planetoid, _PUBLISHED),
+    "graph_csv": GraphSet(
+        "a folder with nodes.csv and edges.csv",
+        lambda settings: graph_files.csv(_place(settings), settings.csv.label, settings.directed),
+        "yours, in data.dir",
+    ),
+    "graph_npz": GraphSet(
+        "a .npz file with edges, y and perhaps x",
+        lambda settings: graph_files.npz(_place(settings), settings.directed),
+        "yours, in data.dir",
+    ),
+}
