@@ -50,6 +50,8 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
         ("learning_curves", "train_loss", "training loss (nats)", False),
         ("saturation_over_training", "validation_saturation", "share of saturated units", True),
         ("gradient_over_training", "validation_reach", "log10 of |dc/ds|, first over last layer", True),
+        ("singular_values_over_training", "validation_log10_jacobian",
+         "log10 of the singular values of d logits / dx, rms", True),
     ):
         curves = {}
         for family, rows in nets.items():

@@ -38,9 +38,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments import _graph_cost as graph_cost
 from jaxdl import data, models, tasks, training
 from jaxdl.errors import UserError, unknown
-from launch import beside_torch, graph_speed
+from launch import beside_torch
 
 RULE = SimpleNamespace(
     name="sgd", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
@@ -382,18 +383,19 @@ def graphs() -> None:
         print(f"graphs against PyTorch: skipped, {error.name} is not here: pip install {error.name}", flush=True)
         return
     torch.set_num_threads(training.devices.cores())
-    cora, blocks = graph_speed.cora(), graph_speed.block_model()
+    cora = data.graphs.row_normalised(data.planetoid.read("cora"))
+    blocks = graph_cost.blocks(1_000_000)
     for what, graph, name, rate, attention, count in (
         ("GCN 1433-16-7, Cora", cora, "GCN", 0.5, 0.0, 50),
         ("GAT 1433-8x8-7, Cora", cora, "GAT", 0.6, 0.6, 20),
         (f"GCN 32-16-10, 100,000 nodes and {len(blocks.senders):,} edges", blocks, "GCN", 0.5, 0.0, 5),
     ):
-        ours, parameters = graph_speed.epochs(graph_speed.networks(graph)[name], graph, rate, attention, count)
+        ours = graph_cost.cost(graph_cost.networks(graph)[name], graph, rate, attention, count)
         for form in ("edges", "sparse matrix"):
             theirs, partner = beside_torch.graph_epochs(name, graph, form, rate, attention, count)
-            if parameters != partner:
-                raise UserError(f"{name}: {parameters} parameters in jaxdl and {partner} in torch_geometric")
-            ratio(f"an epoch of {what}: torch_geometric ({form}) / here", theirs, ours)
+            if ours.parameters != partner:
+                raise UserError(f"{name}: {ours.parameters} parameters in jaxdl and {partner} in torch_geometric")
+            ratio(f"an epoch of {what}: torch_geometric ({form}) / here", theirs, ours.epoch)
 
 
 FIRST_BATCH = """

@@ -172,7 +172,7 @@ def steps_in_torch(
 def graph_epochs(
     name: str, graph: Any, form: str, rate: float, attention: float, count: int
 ) -> tuple[Callable[[], float], int]:
-    """As `graph_speed.epochs`, with torch_geometric. form: "edges", or "sparse matrix" (torch's CSR)."""
+    """As `experiments._graph_cost.cost`, with torch_geometric. form: "edges", or "sparse matrix" (torch's CSR)."""
     import time
     import warnings
 

@@ -26,6 +26,7 @@ RELATIONS = {
     "less": ("one", "other"),
     "greater": ("one", "other"),
     "equal": ("one", "other", "margin"),
+    "no_more": ("one", "other", "margin"),
     "increasing": ("variants",),
     "decreasing": ("variants",),
 }

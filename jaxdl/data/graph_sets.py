@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxdl.data import graph_files, graphs, nodes, planetoid
 from jaxdl.data.graphs import Graph
 from jaxdl.errors import UserError, unknown
@@ -33,7 +31,7 @@ def node_source(settings: Any, split: str = "") -> nodes.Nodes:
         normalise            "rows": features are divided by their sum, as bags of words are; "none"
         csv                  attribute `label`, the column that holds the class
         directed             a user's edges go from the first node to the second only
-        blocks               the block model's attributes, see `_block_model`
+        blocks               the arguments of `graphs.equal_blocks`
     split: another one than the settings'
 
     Raises UserError for whatever does not fit together.
@@ -61,28 +59,10 @@ def read(settings: Any, sets: dict[str, GraphSet]) -> Graph:
 
 
 def _block_model(settings: Any) -> Graph:
-    """Classes of equal size; each node has `degree` neighbours on average, a share `homophily` of them of its class.
-
-    classes, nodes (in all), degree, homophily, features and signal (see `graphs.block_model`), seed.
-    """
     blocks = settings.blocks
-    if blocks.classes < 2 or blocks.nodes % blocks.classes or blocks.nodes // blocks.classes < 2:
-        raise UserError(
-            f"data.blocks.nodes={blocks.nodes} in {blocks.classes} classes are not possible: valid are 2 classes or "
-            "more, all of one size from 2"
-        )
-    size = blocks.nodes // blocks.classes
-    within = blocks.degree * blocks.homophily / (size - 1)
-    between = blocks.degree * (1 - blocks.homophily) / (blocks.nodes - size)
-    if not (0 <= within <= 1 and 0 <= between <= 1):
-        raise UserError(
-            f"data.blocks.degree={blocks.degree:g} and data.blocks.homophily={blocks.homophily:g} are not possible: "
-            f"edges would have the probabilities {within:g} within a class and {between:g} between two"
-        )
-    table = np.full((blocks.classes, blocks.classes), between)
-    np.fill_diagonal(table, within)
-    sizes = [size] * blocks.classes
-    return graphs.block_model(sizes, table.tolist(), blocks.features, blocks.signal, blocks.seed)
+    return graphs.equal_blocks(
+        blocks.nodes, blocks.classes, blocks.degree, blocks.homophily, blocks.features, blocks.signal, blocks.seed
+    )
 
 
 def _planetoid(settings: Any) -> Graph:

@@ -284,6 +284,30 @@ def block_model(
     return checked("the block model", values, senders, receivers, labels, [str(block) for block in range(blocks)])
 
 
+def equal_blocks(
+    nodes: int, classes: int, degree: float, homophily: float, features: int, signal: float, seed: int
+) -> Graph:
+    """A block model of classes of one size; `degree` neighbours a node, `homophily` of them of its class.
+
+    features, signal, seed: see `block_model`. Raises UserError for what is not possible.
+    """
+    size = nodes // max(classes, 1)
+    if classes < 2 or nodes % classes or size < 2:
+        raise UserError(
+            f"blocks of {nodes:,} nodes in {classes} classes are not possible; valid: 2 classes or more, all of one "
+            "size from 2"
+        )
+    within, between = degree * homophily / (size - 1), degree * (1 - homophily) / (nodes - size)
+    if not (0 <= within <= 1 and 0 <= between <= 1):
+        raise UserError(
+            f"blocks with a degree of {degree:g} and a homophily of {homophily:g} are not possible: edges would have "
+            f"the probabilities {within:g} within a class and {between:g} between two"
+        )
+    table = np.full((classes, classes), between)
+    np.fill_diagonal(table, within)
+    return block_model([size] * classes, table.tolist(), features, signal, seed)
+
+
 def _successes(words: np.random.Philox, trials: int, probability: float) -> np.ndarray:
     """Which of so many independent trials succeed, int64, ascending: the gaps between successes are geometric.
 

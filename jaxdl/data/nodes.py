@@ -54,6 +54,10 @@ class Nodes(NamedTuple):
         """One: every step sees the whole graph."""
         return 1
 
+    def seen(self, run: Run, nodes: Array) -> Array:
+        """Nodes [B] as the task's `predict` takes them: as they are."""
+        return nodes
+
     def batch(self, data: Split, run: Run, step: Array) -> dict[str, Array]:
         """All training nodes (under pmap this device's share): {"node", "label", "position"}, each [B]."""
         position = batches.positions(self.batch_size)

@@ -176,7 +176,7 @@ def forest(findings: Sequence[Finding], percent: Callable[[str], bool] = is_frac
 def _claim(finding: Finding, axis: Axis, scale: float) -> dict[str, Any]:
     claim = finding.claim
     margin = scale * claim.margin
-    sides = {"less": (axis.low, 0.0), "greater": (0.0, axis.high), "equal": (-margin, margin)}
+    sides = {"less": (axis.low, margin), "greater": (-margin, axis.high), "equal": (-margin, margin)}
     start, end = (axis.at(value) for value in sides[claim.relation])
     estimates = finding.estimates or (None,) * len(claim.contrasts)
     lines = []
@@ -187,7 +187,8 @@ def _claim(finding: Finding, axis: Axis, scale: float) -> dict[str, Any]:
             line |= _whisker(axis, scale * estimate.mean, low, high)
             line |= {"text": _signed(scale * estimate.mean), "interval": f"{_signed(low)} to {_signed(high)}"}
         lines.append(line)
-    where = {"less": "below 0", "greater": "above 0", "equal": f"within ± {margin:g} of 0"}[claim.relation]
+    less, more = (f"{sign * margin or 0:g}" for sign in (1, -1))
+    where = {"less": f"below {less}", "greater": f"above {more}", "equal": f"within ± {margin:g} of 0"}[claim.relation]
     return {
         "text": claim.text,
         "paper": claim.paper,
@@ -212,7 +213,7 @@ def _statistics(finding: Finding, weakest: Estimate | None, scale: float) -> lis
         ("seeds", f"{weakest.seeds}"),
         ("test examples", f"{weakest.examples:,}" if weakest.examples else "- (the interval is over seeds alone)"),
     ]
-    if finding.claim.relation == "equal":
+    if finding.claim.margin:
         found.append(("margin", f"{scale * finding.claim.margin:g}"))
     if finding.verdict == "undecided":
         needed = f"about {finding.needed:,}" if finding.needed else "no number of seeds on this test set"

@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     """One claim: every contrast, a weighted sum of means, is below, above or about zero.
 
     contrasts: ({variant or Cell(variant, metric): weight}, ...); several where the claim is about several differences
-    relation: less, greater, or equal: within `margin` of zero, in units of the metric
+    relation: less, greater or equal: below `margin`, above -`margin` or within `margin` of 0, in the metric's units
     """
 
     id: str
@@ -61,6 +61,11 @@ def equal(id: str, text: str, paper: str, metric: str, one: Term, other: Term, m
     if not margin > 0:
         raise UserError(f"claim {id!r}: margin={margin} is not possible: equal within a margin above 0")
     return Claim(id, text, paper, metric, ({one: 1.0, other: -1.0},), "equal", margin)
+
+
+def no_more(id: str, text: str, paper: str, metric: str, one: Term, other: Term, margin: float) -> Claim:
+    """The mean of variant `one` is larger than that of `other` by less than `margin`, or smaller: non-inferiority."""
+    return less(id, text, paper, metric, one, other)._replace(margin=margin)
 
 
 def increasing(id: str, text: str, paper: str, metric: str, variants: Sequence[Term]) -> Claim:
@@ -151,9 +156,9 @@ def _look(claim: Claim, results: Evidence) -> Finding:
 def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
     """One-sided p-values: for the claim, and against it."""
     if claim.relation == "less":
-        return estimate.below(0), estimate.above(0)
+        return estimate.below(claim.margin), estimate.above(claim.margin)
     if claim.relation == "greater":
-        return estimate.above(0), estimate.below(0)
+        return estimate.above(-claim.margin), estimate.below(-claim.margin)
     inside = max(estimate.below(claim.margin), estimate.above(-claim.margin))
     outside = 2 * min(estimate.above(claim.margin), estimate.below(-claim.margin))
     return inside, min(1.0, outside)
@@ -172,8 +177,9 @@ def _decide(finding: Finding) -> Finding:
 
 
 def _bound(claim: Claim, estimate: Estimate) -> float:
-    """The value that the mean must be told from: zero, or the nearer end of the margin."""
-    return 0.0 if claim.relation != "equal" else claim.margin if estimate.mean > 0 else -claim.margin
+    """The value that the mean must be told from: the end of the margin, the nearer one of two."""
+    upper = claim.relation == "less" or (claim.relation == "equal" and estimate.mean > 0)
+    return claim.margin if upper else -claim.margin
 
 
 def _estimate(contrast: dict[Term, float], values: dict[Term, dict], seeds: list[int]) -> Estimate | None:
@@ -235,7 +241,7 @@ def restore(plain: dict[str, Any]) -> Claim:
         raise ValueError(f"no claim: {error!r}") from None
     numbers = [margin, *(weight for contrast in contrasts for weight in contrast.values())]
     sound = all(isinstance(text, str) for text in texts) and all(map(math.isfinite, numbers))
-    if not (sound and relation in RELATIONS and contrasts and all(contrasts)) or (relation == "equal" and margin <= 0):
+    if not (sound and relation in RELATIONS and contrasts and all(contrasts)) or (relation == "equal" and not margin) or margin < 0:
         raise ValueError(f"no claim: {texts[0]!r}")
     return Claim(*texts[:4], tuple(contrasts), relation, margin)
 

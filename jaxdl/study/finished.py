@@ -162,7 +162,7 @@ def look(launch: Launch) -> Finished:
     published = [each for name, own in configs.items() for each in study.published(own) if each.variant == name]
     differs = dict.fromkeys(said for own in configs.values() for said in study.differs(own))
     notes = study.notes(config, results)
-    if config.data.order == "shared":
+    if launch.groups[0].source.order == "shared":
         notes.append("All runs saw the training examples in the same order.")
     if len(launch.groups) > 1:
         point = sweep.named(pictured(launch, results).point)

@@ -273,7 +273,7 @@ def claim_lines(finding: Finding) -> list[str]:
     low, high = weakest.interval()
     scale, unit = (100, " percentage points") if is_fraction(claim.metric) else (1, "")
     what = "" if len(finding.estimates) == 1 else f"the weakest of {len(finding.estimates)} differences: "
-    margin = f", margin {scale * claim.margin:g}" if claim.relation == "equal" else ""
+    margin = f", margin {scale * claim.margin:g}" if claim.margin else ""
     over = f"{weakest.seeds} seeds" + (f" and {weakest.examples:,} test examples" if weakest.examples else "")
     lines = [
         f"{what}{scale * weakest.mean:.2f} ({scale * low:.2f} to {scale * high:.2f}){unit}{margin}; p = "

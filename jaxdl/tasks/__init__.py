@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["densities", "inside", "posteriors", "signals"],
+    submodules=["densities", "inside", "nodes", "posteriors", "signals"],
     submod_attrs={
         "classification": ["classify"],
         "codes": ["active_units", "class_shares"],
@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generation": ["generation"],
         "gradients": ["gradient_moments"],
         "importance": ["log_likelihood"],
-        "nodes": ["classify_nodes"],
+        "nodes": ["classify_nodes", "label_propagation"],
         "reconstruction": ["reconstruct"],
         "regression": ["regress"],
         "regularised": ["average_thinned", "classify_regularised"],

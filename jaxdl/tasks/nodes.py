@@ -1,17 +1,40 @@
 """Classification of the nodes of one graph, all of which is read at every step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jraph
+import numpy as np
+import scipy.sparse
 from jax import Array
 
-from jaxdl.models.graph import Features, GraphNoise, NodeNetwork
+from jaxdl.data.graphs import Graph
+from jaxdl.models import propagation
+from jaxdl.models.graph import Features, GraphNoise, NodeNetwork, propagate_labels
 from jaxdl.models.propagation import Matrix
 from jaxdl.tasks.classification import per_example
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 RATES = ("input_dropout", "hidden_dropout", "attention_dropout")
+
+
+def structure(graph: Graph) -> jraph.GraphsTuple:
+    """What operators read of a graph: its edges, and how many nodes there are (features [N, 0])."""
+    nodes, edges = len(graph.ids), len(graph.senders)
+    return jraph.GraphsTuple(
+        np.zeros((nodes, 0), np.float32), None, graph.receivers, graph.senders, None, np.array([nodes]),
+        np.array([edges]),
+    )  # fmt: skip
+
+
+def features(graph: Graph) -> Features:
+    """A graph's features as networks read them: float32 [N, F], a `Matrix` where they are sparse."""
+    if not scipy.sparse.issparse(graph.features):
+        return jnp.asarray(graph.features)
+    entries = graph.features.tocoo()
+    return propagation.matrix(entries.row, entries.col, entries.data, *graph.features.shape)
 
 
 def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> Task:
@@ -42,3 +65,30 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
         return jax.nn.softmax(logits(params, node, None))
 
     return Task(init, loss, evaluate, predict=predict)
+
+
+def label_propagation(graph: Graph, train: Callable[[Run], Batch], steps: int) -> Task:
+    """Nothing is learned: the labels of training nodes spread along edges, see `models.graph.propagate_labels`.
+
+    train: run -> {"node": int32 [n], "label": int32 [n]}, the run's training nodes
+    Measures `loss` (nats) and `error` like `classify_nodes`; a probability below 1e-7 counts as 1e-7 in the loss.
+    """
+    operator, classes = propagation.averaging(structure(graph)), len(graph.names)
+
+    def probabilities(run: Run) -> Array:
+        known = train(run)
+        label = jnp.zeros(operator.rows, jnp.int32).at[known["node"]].set(known["label"])
+        there = jnp.zeros(operator.rows, bool).at[known["node"]].set(True)
+        return propagate_labels(operator, label, there, classes, steps)
+
+    def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
+        return per_example(jnp.log(jnp.maximum(probabilities(run)[batch["node"]], jnp.float32(1e-7))), batch)
+
+    def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
+        values = evaluate(params, model_state, batch, run, key)
+        return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
+
+    def predict(params: Any, model_state: Any, node: Array, run: Run) -> Array:
+        return probabilities(run)[node]
+
+    return Task(lambda run, key: ({}, {}), loss, evaluate, predict=predict)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxdl import models
@@ -81,6 +82,8 @@ def of_examples(network: DeepMLP, params: Any, model_state: Any, image: Array, l
     saturation: the share of saturated units of all hidden layers
     reach: log10 of |dc / ds_1| / |dc / ds_depth| for the image's own c = -log softmax(logits)[label], how much of the
         last layer's gradient arrives at the first; a norm below 1e-30 counts as 1e-30
+    log10_jacobian: log10 of |v' J| / sqrt(classes) for J = d logits / d x and random signs v, one a class: E |v' J|^2
+        is the sum of J's squared singular values (Hutchinson 1990), so this is about their root mean square
     """
 
     def cost(added: Array) -> tuple[Array, Array]:
@@ -89,8 +92,16 @@ def of_examples(network: DeepMLP, params: Any, model_state: Any, image: Array, l
         return -(jax.nn.log_softmax(logits) * target).sum(), s
 
     gradient, s = jax.grad(cost, has_aux=True)(jnp.zeros((network.depth, len(image), network.width), image.dtype))
-    first, last = (jnp.log10(jnp.maximum(jax.vmap(norm)(gradient[layer]), 1e-30)) for layer in (0, -1))
-    return {"saturation": is_saturated(network.unit, s).mean(axis=(0, 2), dtype=s.dtype), "reach": first - last}
+    logits, pull = jax.vjp(lambda image: models.forward(network, params, model_state, image, train=False)[0], image)
+    (projected,) = pull(jax.random.rademacher(jax.random.key(0), logits.shape, logits.dtype))
+    first, last, jacobian = (
+        jnp.log10(jnp.maximum(jax.vmap(norm)(each), 1e-30)) for each in (gradient[0], gradient[-1], projected)
+    )
+    return {
+        "saturation": is_saturated(network.unit, s).mean(axis=(0, 2), dtype=s.dtype),
+        "reach": first - last,
+        "log10_jacobian": jacobian - jnp.float32(np.log10(logits.shape[-1]) / 2),
+    }
 
 
 def is_saturated(name: str, s: Array) -> Array:

@@ -1,5 +1,7 @@
 """Deep networks of equal layers and what reaches their layers, against plain loops, differences and theory."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,6 +175,23 @@ def test_what_each_image_meets_is_what_differences_of_its_own_cost_give():
     expected = (share * (1 - share) < 0.025).mean(axis=(0, 2))
     np.testing.assert_allclose(found["saturation"], expected, atol=1e-6)
     assert expected.min() > 0 and expected.max() < 1
+
+    flat = image.reshape(COUNT, -1)
+    slopes = []  # d logits / d x by differences, [B, classes, inputs]
+    for place in range(flat.shape[1]):
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = flat.astype(np.float64)
+            moved[:, place] += step
+            ends.append(plain(params, moved.reshape(image.shape), "sigmoid", "none")[0])
+        slopes.append((ends[0] - ends[1]) / 2e-5)
+    jacobian = np.stack(slopes, axis=2)
+    every = np.array(list(itertools.product([-1, 1], repeat=jacobian.shape[1])))  # all signs of the classes
+    squares = np.square(np.einsum("vc,bci->vbi", every, jacobian)).sum(axis=2)
+    singular = np.linalg.svd(jacobian, compute_uv=False)
+    np.testing.assert_allclose(squares.mean(axis=0), np.square(singular).sum(axis=1), rtol=1e-6)
+    values = np.log10(np.sqrt(squares / jacobian.shape[1]))  # [signs, B]
+    assert np.abs(values - np.asarray(found["log10_jacobian"])).min(axis=0).max() < 1e-4  # each image has some signs
 
 
 def test_a_norm_does_not_underflow_or_overflow():

@@ -1,0 +1,70 @@
+"""Networks on graphs: the class of each node from its features, its neighbours, and few labels.
+
+Papers    Kipf & Welling 2017 (arXiv 1609.02907), Velickovic et al. 2018 (1710.10903), Defferrard et al. 2016
+          (1606.09375), Hamilton et al. 2017 (1706.02216), Xu et al. 2019 (1810.00826), Bruna et al. 2014 (1312.6203)
+Command   python -m experiments.graph_nodes --config=configs/graph_nodes.py:PRESET
+
+PRESET    data                what
+default   a block model of 400 nodes and the karate club, random splits
+smoke     the same, smaller   does everything run? Seconds, most of them compilation
+cora      Cora                the papers' recipes, 100 seeds, the public split and random ones
+citeseer  Citeseer            the same
+pubmed    PubMed              the same
+"""
+
+from ml_collections import ConfigDict
+
+from configs import sections
+from jaxdl.errors import unknown
+
+PRESETS = ("default", "smoke", "cora", "citeseer", "pubmed")
+
+
+def get_config(preset="default"):
+    preset = preset or "default"
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    config = ConfigDict()
+    config.seeds = 10
+    config.data = sections.graph("block_model")
+    config.model = dict(widths=(16,))
+    config.hyper = dict(
+        learning_rate=0.01, weight_decay=5e-4, input_dropout=0.5, hidden_dropout=0.5, attention_dropout=0.0
+    )
+    config.tune = dict()
+    config.steps, config.epochs = 200, 0.0
+    config.every, config.patience = 10, 0  # epochs between evaluations; evaluations without a better loss, 0: all
+    config.decayed = "hidden_0=1,output=0"  # Kipf & Welling 2017, section 5.2: the first layer alone
+    config.gat = dict(
+        learning_rate=0.005, dropout=0.6, units=8, heads=8, output_heads=1, steps=400, epochs=0.0, every=10, patience=0,
+        decayed="bias=0,.*=1",
+    )  # fmt: skip
+    config.label_propagation = dict(steps=100)
+    config.spectral = dict(most_nodes=2000)
+    config.karate_club = dict(train=1, validation=3)  # of each faction
+    config.compare = dict(
+        methods=(
+            "mlp", "label-propagation", "gcn", "chebyshev-1", "chebyshev-2", "chebyshev-3", "gat", "sage-mean",
+            "sage-max", "sage-lstm", "gin", "spectral",
+        ),
+        random=False,  # random splits, beside the public one
+        karate_club=("mlp", "label-propagation", "gcn", "gat", "spectral"),  # methods that see it, too
+    )  # fmt: skip
+    # Clock times of an epoch by edges; of the spectral network, of its eigenvectors by nodes.
+    config.cost = dict(
+        methods=("spectral", "gcn", "gat", "sage-mean"), nodes=(200, 400, 800, 1600), edges=(20_000, 80_000, 320_000)
+    )
+    config.optimizer = sections.optimizer("adam")
+    config.sweeps = dict(width=("model.widths=(8,),(16,),(64,)",))
+    config.runtime = sections.graph_runtime()
+    if preset == "smoke":
+        config.seeds, config.steps, config.gat.steps = 2, 20, 20
+        config.data.blocks.nodes, config.data.train, config.data.validation = 120, 5, 5
+        config.compare.methods = ("mlp", "label-propagation", "gcn", "gat")
+        config.compare.karate_club, config.cost.methods = ("gcn",), ()
+    if preset in ("cora", "citeseer", "pubmed"):
+        config.data = sections.graph(preset, split="public") | dict(normalise="rows")
+        config.seeds = 100
+        config.compare.random, config.compare.karate_club, config.cost.methods = True, (), ()
+        config.compare.methods = tuple(name for name in config.compare.methods if name != "spectral")
+    return config
