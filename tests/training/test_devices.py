@@ -1,5 +1,7 @@
 """Where runs execute changes no number: companies, chunks, widths, devices and strategies."""
 
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -241,3 +243,29 @@ def test_batch_that_pmap_cannot_split(bench):
     with pytest.raises(UserError, match="batch_size=12 is no multiple of 8"):
         bench.fit(bench.classify, runs, source=bench.make_source(batch_size=12), devices=8, strategy="pmap")
     assert not list(bench.folder.rglob("manifest.json"))
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from jaxdl.training import devices
+
+if sys.argv[1] == "keep":
+    devices.keep_memory()
+np.ones(1 << 23)  # 64 MB, taken from the system in any case
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    np.ones(1 << 23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "confstr") or "glibc" not in platform.libc_ver(), reason="glibc's allocator alone")
+def test_freed_memory_is_taken_again_without_page_faults():
+    clean = {name: value for name, value in os.environ.items() if "MALLOC" not in name and name != "GLIBC_TUNABLES"}
+    found = {}
+    for how, environment in (("keep", clean), ("as it is", clean), ("keep, but", clean | {"MALLOC_TOP_PAD_": "0"})):
+        command = [sys.executable, "-c", FAULTS, how.split(",")[0]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found[how] = int(done.stdout)
+    assert found["keep"] < 100 < min(found["as it is"], found["keep, but"])  # 16,384 pages of 4 kB in each array
