@@ -178,7 +178,7 @@ def cost(config: Any, rows: dict[str, Any]) -> Figure:
     """Seconds against nodes or edges, on logarithmic axes, with the fitted exponents."""
     figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, row in rows.items():
+    for row in rows.values():
         method = row.runs[0].settings["method"]
         axes, sizes = (left if method == fits.SPECTRAL else right), growth_sizes(config, method)
         seconds = [np.median(row.metrics[f"train_seconds_{size}"]) for size in sizes]

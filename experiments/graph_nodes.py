@@ -17,7 +17,8 @@ import jaxdl
 from experiments import _graph_claims as about
 from experiments import _graph_fits as fits
 from experiments._graph_cost import growth
-from jaxdl.study import Done, Study, divergence
+from experiments._graph_predictions import predict
+from jaxdl.study import Action, Done, Study, divergence
 
 CLUB, COST = "karate-", "cost-"
 
@@ -77,6 +78,7 @@ study = Study(
     differs=about.differs,
     notes=about.notes,
     further={"Cora, 100 seeds": "--config=configs/graph_nodes.py:cora"},
+    actions={"predict": Action("OUT.csv", "each node's class and probabilities", predict)},
     default_variant="gcn",
 )
 

@@ -36,11 +36,12 @@ def keep_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for option, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 64 << 20)):
+        for option, value in _KEPT.items():
             mallopt(option, value)
 
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # from malloc.h
+# M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h: further arenas have no blocks over 64 MB.
+_KEPT = {-1: 2**31 - 1, -2: 64 << 20, -3: 2**31 - 1, -8: 1}
 
 
 def start(kind: str = "") -> None:
