@@ -49,6 +49,16 @@ def changes(config: Any, method: str) -> dict[str, Any]:
     return {"hyper.learning_rate": gat.learning_rate} | rates
 
 
+def check(config: Any, runs: Any, counts: dict[str, int]) -> None:
+    """UserError for rates of dropping outside [0, 1), and for `counts`, {key: value}, that are not above 0."""
+    for row in runs.rows:
+        jaxdl.tasks.check_dropping(row.hyper, jaxdl.tasks.nodes.RATES)
+    counts = counts | {"every": config.every}
+    wrong = next((key for key, value in counts.items() if value < 1), None)
+    if wrong is not None:
+        raise UserError(f"{wrong}={counts[wrong]} is not possible: valid is a whole number from 1")
+
+
 def source_of(config: Any, source: Any, settings: dict[str, Any]) -> Any:
     """The nodes that a run sees: those at hand, another split of them, or another graph's."""
     if settings.get("graph"):

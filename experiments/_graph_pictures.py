@@ -13,7 +13,7 @@ from experiments._graph_cost import growth_sizes
 from jaxdl.study import figures as draw
 from jaxdl.study.results import interval, is_fraction
 
-MOST = 2000  # nodes in an embedding: t-SNE takes time with their square
+MOST = 1000  # nodes in an embedding: t-SNE takes time with their square
 AROUND = 12  # neighbours of the node whose attention is drawn, at most
 
 

@@ -60,10 +60,14 @@ def list_sets(folder: str) -> None:
     from jaxdl import data
 
     rows = {name: (each.where(name, folder), each.line) for name, each in data.SETS.items()}
+    graphs = {name: (each.where, each.line) for name, each in data.graph_sets.NODE_SETS.items()}
     root = data.tfds.root(folder)
     others = sorted(set(data.tfds.prepared(folder)) - set(rows))
     rows |= {name: ("TFDS folder", "") for name in others}
     for name, (where, line) in rows.items():
+        print(f"{name:<17} {where:<20} {line}".rstrip())
+    print("\ngraphs, for the studies of graphs")
+    for name, (where, line) in graphs.items():
         print(f"{name:<17} {where:<20} {line}".rstrip())
     print(f"\nTFDS folder: {root}")
     print("any other set that TFDS knows, into it: python -m jaxdl.data.prepare NAME")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import jaxdl
+from experiments import _graph_fits as fits
 from experiments._trainability_signals import initial
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import Done, Study, divergence
@@ -50,11 +51,11 @@ def network(config: Any, settings: dict[str, Any], classes: int) -> Any:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for all runs of a kind and a depth; then how far apart its nodes are."""
-    nodes, programs = jaxdl.tasks.nodes, [row.settings for row in runs.rows]
+    nodes = jaxdl.tasks.nodes
+    fits.check(config, runs, {"model.width": config.model.width})
     steps = jaxdl.training.duration(config, source.steps_per_epoch)
     optimizer = jaxdl.training.optimizer(config.optimizer, steps)
-    for settings in [each for number, each in enumerate(programs) if each not in programs[:number]]:
-        group = runs.where(np.array([each == settings for each in programs]))
+    for settings, group in runs.grouped(lambda row: row.settings):
         net, name = network(config, settings, source.classes), fit_name(settings)
         features, operator = nodes.features(source.graph), net.operator(nodes.structure(source.graph))
         task = jaxdl.tasks.classify_nodes(net, features, operator)
@@ -97,7 +98,8 @@ def spread(values: Any) -> Any:
 
     scaled = values / jnp.maximum(jnp.abs(values).max(), jnp.float32(1e-30))  # squares of small numbers would be 0
     mean, total = scaled.mean(axis=0), (scaled**2).sum(axis=1).mean()
-    return jnp.sqrt(jnp.maximum(1 - (mean**2).sum() / jnp.maximum(total, jnp.float32(1e-30)), 0) * (total > 0))
+    relative = 1 - (mean**2).sum() / jnp.maximum(total, jnp.float32(1e-30))
+    return jnp.where(total > 0, jnp.sqrt(jnp.maximum(relative, 0)), jnp.float32(0))
 
 
 def claims(config: Any) -> list[Any]:

@@ -42,9 +42,10 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     whole = (config.gat, config.label_propagation, config.spectral, config.karate_club, config.cost, config.compare)
     for section in whole:
         section.as_dict()  # not all variants look at all of them
-    programs = [row.settings for row in runs.rows]
-    for settings in [each for number, each in enumerate(programs) if each not in programs[:number]]:
-        group = runs.where(np.array([each == settings for each in programs]))
+    gat = {f"gat.{name}": getattr(config.gat, name) for name in ("units", "heads", "output_heads")}
+    counts = {f"model.widths[{place}]": width for place, width in enumerate(config.model.widths)}
+    fits.check(config, runs, counts | gat)
+    for settings, group in runs.grouped(lambda row: row.settings):
         if "cost" in settings:
             measure = functools.partial(growth, config, settings["method"], len(group))
             yield Done(group, {}, {}, np.full(len(group), "", object), measure)

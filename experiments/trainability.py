@@ -66,9 +66,7 @@ def of_family(name: str) -> dict[str, str]:
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for all runs of a unit, a normalisation and a depth; then a look at what reached the layers."""
     require_possible(config, runs)
-    programs = [fits.program(row) for row in runs.rows]
-    for settings in [each for number, each in enumerate(programs) if each not in programs[:number]]:
-        group = runs.where(np.array([each == settings for each in programs]))
+    for settings, group in runs.grouped(fits.program):
         own = function_source(config, source, settings["function"]) if "function" in settings else source
         name, task = fits.fit_name(settings), fits.objective(config, own, settings)
         fitted = fits.trained(config, own, settings, group, fit)

@@ -75,7 +75,7 @@ def _place(settings: Any) -> str:
     return settings.dir
 
 
-_PUBLISHED = "PLANETOID_DATA_DIR, data.dir or a download"
+_PUBLISHED = "Planetoid's files"
 NODE_SETS = {
     "karate_club": GraphSet(
         "34 members of a club and their friendships, 2 factions", lambda _: graphs.karate_club(), "built in"

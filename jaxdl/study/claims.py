@@ -241,7 +241,8 @@ def restore(plain: dict[str, Any]) -> Claim:
         raise ValueError(f"no claim: {error!r}") from None
     numbers = [margin, *(weight for contrast in contrasts for weight in contrast.values())]
     sound = all(isinstance(text, str) for text in texts) and all(map(math.isfinite, numbers))
-    if not (sound and relation in RELATIONS and contrasts and all(contrasts)) or (relation == "equal" and not margin) or margin < 0:
+    possible = margin > 0 if relation == "equal" else margin >= 0
+    if not (sound and possible and relation in RELATIONS and contrasts and all(contrasts)):
         raise ValueError(f"no claim: {texts[0]!r}")
     return Claim(*texts[:4], tuple(contrasts), relation, margin)
 

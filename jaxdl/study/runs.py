@@ -86,6 +86,12 @@ class Runs:
         index = np.flatnonzero(chosen)
         return Runs([self.rows[i] for i in index], [self.owners[i] for i in index])
 
+    def grouped(self, key: Callable[[Run], Any]) -> list[tuple[Any, "Runs"]]:
+        """[(value, the runs whose key it is)] of each value of key(row), in the order of the runs."""
+        values = [key(row) for row in self.rows]
+        different = [value for number, value in enumerate(values) if value not in values[:number]]
+        return [(value, self.where(np.array([each == value for each in values]))) for value in different]
+
     def distinct(self, *without: str) -> tuple["Runs", np.ndarray]:
         """The runs that still differ when the named settings and hyperparameters are left out.
 

@@ -87,6 +87,22 @@ def test_equal_needs_the_interval_inside_the_margin_not_a_lack_of_evidence(tmp_p
         equal(0)
 
 
+def test_no_more_is_a_one_sided_test_against_the_margin(tmp_path):
+    one, other = values(0.32, seeds=8, spread=0.02), values(0.3, seeds=8, seed=1, spread=0.02)
+
+    def found(margin):
+        claim = claims.no_more("x", "no more", PAPER, "test_error", "one", "other", margin)
+        return judged(tmp_path, {"one": one, "other": other}, claim, plain=True)[0]
+
+    differences = one.mean(axis=1) - other.mean(axis=1)
+    for margin in (0.01, 0.02, 0.03):
+        expected = scipy.stats.ttest_1samp(differences, margin).pvalue
+        assert found(margin).p == pytest.approx(expected, rel=1e-6)
+    assert [found(margin).verdict for margin in (0.01, 0.03)] == ["contradicted", "holds"]
+    assert claims.restore(claims.plain(found(0.03))) == found(0.03).claim
+    assert found(0.0).claim == claims.less("x", "no more", PAPER, "test_error", "one", "other")
+
+
 def test_an_ordered_list_needs_every_step_and_one_step_the_other_way_contradicts(tmp_path):
     means = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.3001}
     outcomes = {name: values(mean, seed=number) for number, (name, mean) in enumerate(means.items())}

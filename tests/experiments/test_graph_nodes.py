@@ -1,0 +1,183 @@
+"""The study of nodes: what it compares and claims, label propagation beside a plain loop, users' graphs, predictions."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.graph_nodes import get_config
+from experiments import _graph_claims as about
+from experiments import _graph_cost as cost
+from experiments import _graph_fits as fits
+from experiments.graph_nodes import study
+from jaxdl import data, tasks
+from jaxdl.errors import UserError
+from jaxdl.study.config import Config
+from jaxdl.study.launch import Asked, check, prepare
+from jaxdl.training.stopping import Requests
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    """A user's graph: two rings of 15 nodes joined by one edge, ids that are no numbers, one class a ring."""
+    folder = tmp_path_factory.mktemp("ring")
+    nodes = [f"{'xy'[half]}{place * 7}" for half in (0, 1) for place in range(15)]
+    draw = np.random.default_rng(0)
+    lines = [f"{name},{'first' if name[0] == 'x' else 'second'},{draw.normal():.3f}" for name in nodes]
+    (folder / "nodes.csv").write_text("name,label,noise\n" + "\n".join(lines) + "\n")
+    pairs = [(nodes[15 * half + i], nodes[15 * half + (i + 1) % 15]) for half in (0, 1) for i in range(15)]
+    pairs.append((nodes[0], nodes[15]))
+    (folder / "edges.csv").write_text("".join(f"{a},{b}\n" for a, b in pairs))
+    return folder, nodes
+
+
+def recipe(folder=""):
+    config = get_config("smoke")
+    config.compare.methods, config.compare.karate_club = ("gcn", "label-propagation"), ()
+    if folder:
+        config.data.name, config.data.dir = "graph_csv", str(folder)
+        config.data.train, config.data.validation, config.seeds, config.steps = 2, 3, 2, 40
+    return config
+
+
+def test_variants_have_their_papers_recipes():
+    found = study.variants(Config(get_config("cora").to_dict()))
+    assert {"gcn", "gcn-random", "gat", "chebyshev-3-random", "label-propagation"} < set(found)
+    assert not any(name.startswith(("spectral", "karate", "cost")) for name in found)
+    assert found["gat"]["hyper.learning_rate"] == 0.005 and found["gat"]["hyper.attention_dropout"] == 0.6
+    assert found["gcn"] == {"method": "gcn", "split": "public"}
+    assert found["gcn-random"]["split"] == "random"
+    names = {fits.fit_name(settings) for settings in found.values()}
+    assert len(names) == len(found)
+
+
+def test_every_claim_is_about_variants_that_are_there():
+    for preset in ("default", "cora", "smoke"):
+        config = Config(get_config(preset).to_dict())
+        variants = set(study.variants(config))
+        for claim in about.claims(config):
+            assert {getattr(term, "variant", term) for contrast in claim.contrasts for term in contrast} <= variants
+        for row in about.published(config):
+            assert row.variant in variants and 0 < row.value < 1
+    assert len(about.published(Config(get_config("cora").to_dict()))) == 7
+
+
+def test_labels_spread_as_in_a_plain_loop():
+    """Y <- D^-1 A Y with the known rows put back, in NumPy."""
+    graph = data.graphs.equal_blocks(60, 3, 4.0, 0.8, 4, 1.0, seed=1)
+    source = data.nodes.source("blocks", graph, (2, 3))
+    rows = {key: jnp.asarray(values) for key, values in source.data["train"].items()}
+    task = tasks.label_propagation(graph, lambda run: source.prepare(run, rows), steps=7)
+    run = {"seed": np.uint32(5)}
+    test = source.prepare(run, source.data["test"])
+    found = task.evaluate({}, {}, test, run, jax.random.key(0))
+
+    splits = data.graphs.random_splits(graph, 5, 2, 3)
+    adjacency = np.zeros((60, 60))
+    np.add.at(adjacency, (graph.receivers, graph.senders), 1)
+    degree = adjacency.sum(axis=1, keepdims=True)
+    values = np.full((60, 3), 1 / 3)
+    values[splits["train"]] = np.eye(3)[graph.labels[splits["train"]]]
+    for _ in range(7):
+        spread = np.where(degree > 0, adjacency @ values / np.maximum(degree, 1), values)
+        spread[splits["train"]] = np.eye(3)[graph.labels[splits["train"]]]
+        values = spread
+    node = np.asarray(test["node"])
+    assert set(node) == set(splits["test"])
+    np.testing.assert_allclose(task.predict({}, {}, node, run), values[node], atol=1e-5)
+    np.testing.assert_array_equal(found["error"], values[node].argmax(axis=1) != graph.labels[node])
+
+
+def test_an_exponent_is_that_of_the_power_law():
+    sizes = (10, 100, 1000, 5000)
+    assert cost.exponent(sizes, [3e-4 * size**2.5 for size in sizes]) == pytest.approx(2.5)
+
+
+def test_the_cost_of_each_repeat_is_fitted_by_itself(monkeypatch):
+    config = Config(get_config("default").to_dict())
+    clock = iter(np.linspace(1, 2, 1000))
+    powers = {"spectral": 3, "gcn": 1}
+
+    def timed(network, graph, rate, attention, count):
+        size = len(graph.ids) if type(network).__name__ == "SpectralNetwork" else len(graph.senders)
+        power = 3 if type(network).__name__ == "SpectralNetwork" else 1
+        return cost.Cost(lambda: size**power * next(clock), lambda: size**power * next(clock), 0, 0)
+
+    monkeypatch.setattr(cost, "cost", timed)
+    for method, power in powers.items():
+        found = cost.growth(config, method, 5)
+        assert found["train_exponent"].shape == (5,)
+        np.testing.assert_allclose(found["train_exponent"], power, atol=0.05)
+        np.testing.assert_allclose(found["train_exponent_excess"], found["train_exponent"] - power)
+
+
+@pytest.fixture(scope="module")
+def trained(ring, tmp_path_factory, compiling_quickly):
+    workdir = tmp_path_factory.mktemp("trained")
+    with compiling_quickly():
+        return study.run(recipe(ring[0]), workdir=workdir, stop_on_failure=True), workdir
+
+
+def test_a_users_graph_from_beginning_to_end(trained):
+    found, workdir = trained
+    results = found.report.results
+    assert [row.variant for row in results.rows] == ["gcn", "label-propagation"]
+    for row in results.rows:
+        assert (len(row.runs), row.diverged, row.failed, row.absent) == (2, 0, 0, 0)
+        assert row.metrics["test_error"].mean() < 0.5
+    assert {path.stem for path in (workdir / "figures").glob("*.png")} >= {"errors", "learning_curves", "embedding"}
+    for path in workdir.glob("*/*/*/outcomes.npz"):  # of random splits: seeds share no test nodes
+        assert not np.load(path).files
+
+
+def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, capsys):
+    found, _ = trained
+    place = tmp_path / "out.csv"
+    study.actions["predict"].do(found, "gcn", 1, str(place), "")
+    assert str(place) in capsys.readouterr().out
+    with place.open() as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["node", "id", "class", "probability of first", "probability of second"]
+    assert [row[:2] for row in rows] == [[str(number), name] for number, name in enumerate(ring[1])]
+    model = found.model("gcn", 1)
+    source = model.group.source
+    logits = fits.layers(model.group.config, source, {"method": "gcn", "split": "random"}, model.params)[-1]
+    weight = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability = weight / weight.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([[float(value) for value in row[3:]] for row in rows], probability, atol=1e-5)
+    assert [row[2] for row in rows] == [source.names[label] for label in probability.argmax(axis=1)]
+    for value, message in ((str(place), "is there already"), ("out.txt", "valid is the name of a .csv file")):
+        with pytest.raises(UserError, match=message):
+            study.actions["predict"].do(found, "gcn", 1, value, "")
+    with pytest.raises(UserError, match="unknown variant 'gnc'; did you mean 'gcn'"):
+        study.actions["predict"].do(found, "gnc", 1, str(tmp_path / "b.csv"), "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("compare.methods", ("gcm",), "unknown method 'gcm'; did you mean 'gcn'"),
+        ("compare.methods", ("chebyshev-x",), "unknown method 'chebyshev-x'; did you mean 'chebyshev-"),
+        ("data.split", "public", "block_model has no official train"),
+        ("data.name", "karate", "unknown graph 'karate'; did you mean 'karate_club'"),
+        ("hyper.hidden_dropout", 1.0, "hyper.hidden_dropout=1.0 is not possible"),
+        ("gat.dropout", 1.5, "hyper.input_dropout=1.5 is not possible"),
+        ("steps", 0, "steps=0 and epochs=0.0: exactly one must be positive"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_training(key, value, message, tmp_path):
+    config = get_config("smoke")
+    config.compare.karate_club = ()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as error:
+        check(prepare(study, Asked(config.to_dict(), tmp_path, "", (), ""), Requests()))
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_the_spectral_network_is_refused_where_its_eigenvectors_would_take_too_long(tmp_path):
+    config = recipe()
+    config.compare.methods, config.spectral.most_nodes = ("spectral",), 100
+    with pytest.raises(UserError, match="spectral is not possible with 120 nodes"):
+        check(prepare(study, Asked(config.to_dict(), tmp_path, "", (), ""), Requests()))
