@@ -40,12 +40,11 @@ def get_config(preset="default"):
         sparsity_target=0.1, input_dropout=0.0, hidden_dropout=0.0, input_gaussian=0.0, hidden_gaussian=0.0,
         dropconnect=0.0,
     )  # fmt: skip
-    config.tune = dict(learning_rate=(0.03, 0.1, 0.3))
+    config.tune = dict(learning_rate=(0.03, 0.1))
     # What each regulariser chooses from: as many trials for each, learning rates alone for those without a strength.
     config.strengths = dict(
-        learning_rate=(0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5),
-        weight_decay=(1e-4, 1e-3, 1e-2), l1=(1e-5, 1e-4, 1e-3), sparsity_weight=(1e-3, 1e-2, 1e-1),
-        max_norm=(1.0, 2.0, 3.0), rate=(0.25, 0.5, 0.75), input=0.1, hidden=0.5,
+        learning_rate=(0.01, 0.02, 0.03, 0.06, 0.1, 0.2), weight_decay=(1e-4, 1e-3, 1e-2), l1=(1e-5, 1e-4, 1e-3),
+        sparsity_weight=(1e-3, 1e-2, 1e-1), max_norm=(1.0, 2.0, 3.0), rate=(0.25, 0.5, 0.75), input=0.1, hidden=0.5,
     )  # fmt: skip
     config.compare = dict(
         regularisers=(

@@ -18,6 +18,14 @@ def graph(name, split="random", train=20, validation=30):
     )  # fmt: skip
 
 
+def graph_set(name, train=0, validation=0, folds=0):
+    """Which set of graphs, and how it is divided; see jaxdl/data/graph_sets.py. most_nodes: of a batch, 0: no bound."""
+    return dict(
+        name=name, dir="", train=train, validation=validation, folds=folds, most_nodes=0,
+        families=dict(count=200, seed=0),
+    )  # fmt: skip
+
+
 def model(name):
     """Which network, see jaxdl/models/by_name.py, and the settings of all of them; each reads its own."""
     return dict(

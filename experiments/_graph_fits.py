@@ -53,7 +53,11 @@ def check(config: Any, runs: Any, counts: dict[str, int]) -> None:
     """UserError for rates of dropping outside [0, 1), and for `counts`, {key: value}, that are not above 0."""
     for row in runs.rows:
         jaxdl.tasks.check_dropping(row.hyper, jaxdl.tasks.nodes.RATES)
-    counts = counts | {"every": config.every}
+    positive(counts | {"every": config.every})
+
+
+def positive(counts: dict[str, int]) -> None:
+    """UserError for a count, {key: value}, that is not above 0."""
     wrong = next((key for key, value in counts.items() if value < 1), None)
     if wrong is not None:
         raise UserError(f"{wrong}={counts[wrong]} is not possible: valid is a whole number from 1")
@@ -63,7 +67,7 @@ def source_of(config: Any, source: Any, settings: dict[str, Any]) -> Any:
     """The nodes that a run sees: those at hand, another split of them, or another graph's."""
     if settings.get("graph"):
         club = config.karate_club
-        return jaxdl.data.nodes.source("karate_club", jaxdl.data.graphs.karate_club(), (club.train, club.validation))
+        return jaxdl.data.members.of_nodes("karate_club", jaxdl.data.graphs.karate_club(), (club.train, club.validation))
     if settings["split"] == config.data.split:
         return source
     return jaxdl.data.node_source(config.data, settings["split"])

@@ -103,8 +103,8 @@ def club(source: Any, settings: dict, run: Any, params: Any, config: Any) -> Fig
 
     graph = source.graph
     predicted = fits.layers(config, source, settings, params)[-1].argmax(axis=1)
-    train = {"node": jnp.asarray(source.data["train"]["node"]), "label": jnp.zeros(source.batch_size, jnp.int32)}
-    known = set(np.asarray(source.prepare({"seed": jnp.uint32(run.seed)}, train)["node"]).tolist())
+    train = {"member": jnp.asarray(source.data["train"]["member"]), "label": jnp.zeros(source.batch_size, jnp.int32)}
+    known = set(np.asarray(source.prepare({"seed": jnp.uint32(run.seed)}, train)["member"]).tolist())
     drawn = networkx.Graph(list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)))
     place = networkx.spring_layout(drawn, seed=4)
     figure = Figure(figsize=(6.4, 5.0), layout="constrained")
@@ -140,7 +140,7 @@ def attention(source: Any, settings: dict, run: Any, params: Any, config: Any) -
     weights = {name.rpartition("_")[0]: np.asarray(value[0]).mean(axis=1) for name, value in _sown(kept)}
     row, column, there = (np.asarray(each) for each in (operator.row, operator.column, operator.value))
     degree = np.bincount(row[there != 0], minlength=len(graph.ids)) - 1
-    tested = np.asarray(source.data["test"]["node"])
+    tested = np.asarray(source.data["test"]["member"])
     if source.prepare is not None:  # random splits: any node, as which ones are tested is the run's own
         tested = np.arange(len(graph.ids))
     node = int(tested[np.where(degree[tested] <= AROUND, degree[tested], -1).argmax()])

@@ -60,7 +60,8 @@ def list_sets(folder: str) -> None:
     from jaxdl import data
 
     rows = {name: (each.where(name, folder), each.line) for name, each in data.SETS.items()}
-    graphs = {name: (each.where, each.line) for name, each in data.graph_sets.NODE_SETS.items()}
+    sets = data.graph_sets
+    graphs = {name: (each.where, each.line) for name, each in (sets.NODE_SETS | sets.GRAPH_SETS).items()}
     root = data.tfds.root(folder)
     others = sorted(set(data.tfds.prepared(folder)) - set(rows))
     rows |= {name: ("TFDS folder", "") for name in others}

@@ -1,9 +1,9 @@
-"""Graphs by name: what `data.name` may be in the studies of graphs, and `node_source`, one call for all of them."""
+"""Graphs by name: what `data.name` may be in the studies of graphs, and the sources of nodes and of whole graphs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxdl.data import graph_files, graphs, nodes, planetoid
+from jaxdl.data import graph_families, graph_files, graphs, members, planetoid
 from jaxdl.data.graphs import Graph
 from jaxdl.errors import UserError, unknown
 
@@ -19,7 +19,7 @@ class GraphSet(NamedTuple):
     where: str
 
 
-def node_source(settings: Any, split: str = "") -> nodes.Nodes:
+def node_source(settings: Any, split: str = "") -> members.Members:
     """The nodes of the graph that `settings` names.
 
     settings: attributes
@@ -48,7 +48,26 @@ def node_source(settings: Any, split: str = "") -> nodes.Nodes:
         graph = graphs.largest_component(graph)
     if settings.normalise == "rows":
         graph = graphs.row_normalised(graph)
-    return nodes.source(settings.name, graph, random if split == "random" else None)
+    return members.of_nodes(settings.name, graph, random if split == "random" else None)
+
+
+def graph_source(settings: Any, batch_size: int) -> members.Members:
+    """The graphs of the set that `settings` names.
+
+    settings: attributes
+        name                 a key of GRAPH_SETS
+        dir                  a TU folder
+        folds                0, or so many folds: a run holds out fold `seed`, see `members.in_folds`
+        train, validation    without folds, so many graphs of each class; all others are to test on
+        families             attributes `count` (graphs of each family) and `seed`
+
+    Raises UserError for whatever does not fit together.
+    """
+    _ = settings.dir, settings.families.as_dict(), settings.train, settings.validation
+    graph = read(settings, GRAPH_SETS)
+    if settings.folds:
+        return members.in_folds(settings.name, graph, batch_size, settings.folds)
+    return members.of_graphs(settings.name, graph, batch_size, settings.train, settings.validation)
 
 
 def read(settings: Any, sets: dict[str, GraphSet]) -> Graph:
@@ -71,7 +90,7 @@ def _planetoid(settings: Any) -> Graph:
 
 def _place(settings: Any) -> str:
     if not settings.dir:
-        raise UserError(f"data.name={settings.name} needs data.dir: {NODE_SETS[settings.name].line}")
+        raise UserError(f"data.name={settings.name} needs data.dir: {(NODE_SETS | GRAPH_SETS)[settings.name].line}")
     return settings.dir
 
 
@@ -92,6 +111,18 @@ NODE_SETS = {
     "graph_npz": GraphSet(
         "a .npz file with edges, y and perhaps x",
         lambda settings: graph_files.npz(_place(settings), settings.directed),
+        "yours, in data.dir",
+    ),
+}
+GRAPH_SETS = {
+    "graph_families": GraphSet(
+        "three families of random graphs with equal counts",
+        lambda settings: graph_families.read(settings.families.count, settings.families.seed),
+        "drawn",
+    ),
+    "tu": GraphSet(
+        "a folder of TU Dortmund's: MUTAG, PROTEINS, ...",
+        lambda settings: graph_files.tu(_place(settings)),
         "yours, in data.dir",
     ),
 }

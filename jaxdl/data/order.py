@@ -49,6 +49,18 @@ def index(order_seed: Any, epoch: Any, position: Any, size: int) -> Any:
     return place
 
 
+def places(order_seed: Any, step: Any, position: Any, size: int, batch_size: int) -> Any:
+    """Which of `size` training examples stand at `position` [B] of a step's batch: uint32 [B], numpy or jax.
+
+    The ragged tail of an epoch is dropped, another one in each epoch.
+    """
+    if batch_size == size:  # the full batch needs no order
+        return position
+    per_epoch = np.uint32(size // batch_size)
+    epoch, within = step // per_epoch, step % per_epoch
+    return index(order_seed, epoch, within * np.uint32(batch_size) + position, size)
+
+
 def _mix(value: Any) -> Any:
     """A 32-bit finaliser (two multiply-xorshift rounds, constants of Wellons' hash-prospector, bias 0.17)."""
     value = (value ^ (value >> np.uint32(16))) * np.uint32(0x7FEB352D)

@@ -86,6 +86,7 @@ class Source(NamedTuple):
     prepare: (run, split) -> split; what a run's model sees in place of the images, example by example (features of
         frozen layers), float32 [N, ...]. None: the images, normalised
     subset: (run, labels [N]) -> rows [examples]; the part of the training split that a run trains on. None: all
+    width: how many runs go side by side on a device; None: as the table of `training.devices` has it
     augment: (run, step, position [B], image [B, ...] in [0, 1]) -> image; what happens to the images of a training
         batch before they are normalised, see `augmentation.augmented`. None: nothing
     """
@@ -103,6 +104,7 @@ class Source(NamedTuple):
     subset: Callable[[Run, Array], Array] | None = None
     examples: int = 0
     augment: Callable[[Run, Array, Array, Array], Array] | None = None
+    width: int | None = None
 
     @property
     def classes(self) -> int:
@@ -136,20 +138,12 @@ class Source(NamedTuple):
             index = (step - data["first"]) * jnp.uint32(self.batch_size) + position
         else:
             seed = run["seed"] if self.order == "seed" else jnp.uint32(0)
-            index = self.places(seed, step, position, data["label"].shape[0])
+            index = order.places(seed, step, position, data["label"].shape[0], self.batch_size)
         if self.augment is None:
             return self.take(data, run, index, position)
         rows = {key: values[index] for key, values in data.items() if key != "first"}
         image = self.augment(run, step, position, self.normalisation.scaled(rows["image"]))
         return rows | {"image": self.normalisation.of_scaled(image), "position": position}
-
-    def places(self, order_seed: Any, step: Any, position: Any, size: int) -> Any:
-        """Which of `size` training examples stand at `position` [B] of a step's batch: uint32 [B], numpy or jax."""
-        if self.batch_size == size:  # the full batch needs no order
-            return position
-        per_epoch = np.uint32(size // self.batch_size)
-        epoch, within = step // per_epoch, step % per_epoch
-        return order.index(order_seed, epoch, within * np.uint32(self.batch_size) + position, size)
 
     def take(self, data: Split, run: Run, index: Array, position: Array) -> dict[str, Array]:
         """The examples at `index` [B] as a batch."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
+from jaxdl.data import order
 from jaxdl.data.source import Source, Split
 
 BLOCK_BYTES = 32e6  # two blocks are on the device at a time
@@ -45,7 +46,8 @@ def training_block(source: Source, count: int, number: int) -> Split:
     position = np.arange(source.batch_size, dtype=np.uint32)
     split = source.data["train"]
     steps = range(number * count, (number + 1) * count)
-    index = np.concatenate([source.places(0, np.uint32(step), position, len(split["label"])) for step in steps])
+    size = len(split["label"])
+    index = np.concatenate([order.places(0, np.uint32(step), position, size, source.batch_size) for step in steps])
     return {key: rows[index] for key, rows in split.items()} | {"first": np.uint32(number * count)}
 
 

@@ -8,7 +8,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["by_name", "deep_mlp", "dropout", "graph", "layers", "propagation", "tracing"],
+    submodules=["by_name", "deep_mlp", "dropout", "graph", "layers", "propagation", "tracing", "whole_graphs"],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "batch_norm": ["batch_norm"],

@@ -58,6 +58,67 @@ def _starts(ordered: Array, count: int) -> Array:
     return jnp.searchsorted(ordered, jnp.arange(count + 1, dtype=ordered.dtype)).astype(jnp.int32)
 
 
+class Blocks(NamedTuple):
+    """Some graphs of a set, of whose operator they are blocks, padded to a static number of nodes and entries.
+
+    operator: the blocks [nodes, nodes]; what is left over are entries of value 0 from the last node to itself
+    node: int32 [nodes], which node of the set; owner: int32 [nodes], which of the B graphs, B for padding
+    entry: int32 [entries], which entry of the whole operator; first [B + 1], where each graph's nodes begin
+    """
+
+    operator: Matrix
+    node: Array
+    owner: Array
+    entry: Array
+    first: Array
+
+
+def blocks(whole: Matrix, first: Array, graphs: Array, nodes: int, entries: int) -> Blocks:
+    """The graphs at the numbers `graphs` [B] of a set, side by side in this order.
+
+    whole: an operator of all graphs, block by block; first: int32 [G + 1], the first node of each graph
+    nodes, entries: room for those of all B graphs, and one node more
+
+    Everything is gathered: a graph's entries lie together in either order, so that nothing has to be sorted.
+    """
+    begin = whole.start[first]  # [G + 1], each graph's first entry: by row and, as blocks are square, by column
+    node, owner, node_at = _gathered(first, graphs, nodes)
+    entry, of_entry, entry_at = _gathered(begin, graphs, entries)
+    count, last = len(graphs), nodes - 1
+    shift, shift_entry = node_at[:-1] - first[graphs], entry_at[:-1] - begin[graphs]  # [B], old number -> new
+    filling, filling_node = of_entry == count, owner == count
+    own, own_node = jnp.minimum(of_entry, count - 1), jnp.minimum(owner, count - 1)
+
+    def moved(places: Array) -> Array:
+        return jnp.where(filling, last, places[entry] + shift[own])
+
+    def starts(places: Array) -> Array:
+        inside = jnp.where(filling_node, entry_at[-1], places[node] + shift_entry[own_node])
+        return jnp.concatenate([inside, jnp.full(1, entries, jnp.int32)])
+
+    order = jnp.where(filling, jnp.arange(entries, dtype=jnp.int32), whole.order[entry] + shift_entry[own])
+    operator = Matrix(
+        moved(whole.row), moved(whole.column), jnp.where(filling, jnp.float32(0), whole.value[entry]),
+        starts(whole.start), order, moved(whole.transposed_column), starts(whole.transposed_start),
+    )  # fmt: skip
+    return Blocks(operator, node, owner, entry, node_at)
+
+
+def _gathered(first: Array, chosen: Array, room: int) -> tuple[Array, Array, Array]:
+    """first[c] to first[c + 1] for each c of `chosen` [B], one after another, filled up to `room`.
+
+    Returns the numbers, int32 [room] (0 where filled up), which of the B they belong to (B where filled up), and where
+    each of the B begins, int32 [B + 1].
+    """
+    begin = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(first[chosen + 1] - first[chosen], dtype=jnp.int32)])
+    slot = jnp.arange(room, dtype=jnp.int32)
+    owner = (jnp.searchsorted(begin, slot, side="right") - 1).astype(jnp.int32)  # graphs without any are passed over
+    owner = jnp.minimum(owner, len(chosen))
+    inside = jnp.minimum(owner, len(chosen) - 1)
+    number = first[chosen[inside]] + slot - begin[inside]
+    return jnp.where(owner == len(chosen), 0, number), owner, begin
+
+
 def multiply(by: Matrix, values: Array) -> Array:
     """A x: values [C, K] -> [R, K]. Differentiable in the values and in the entries.
 

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "elbo": ["bound", "elbo", "pixel_means"],
         "generation": ["generation"],
         "gradients": ["gradient_moments"],
+        "graphs": ["Shapes", "classify_graphs"],
         "importance": ["log_likelihood"],
         "nodes": ["classify_nodes", "label_propagation"],
         "reconstruction": ["reconstruct"],

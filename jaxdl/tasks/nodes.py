@@ -41,7 +41,7 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
     """Minimise the mean of -log softmax(logits)[label] over a batch's nodes; measure `loss` (nats) and `error`.
 
     features: of all nodes, [N, F], dense or sparse; operator: `network.operator(graph)`
-    A batch: {"node": int32 [B], places in the graph, "label": int32 [B]}. Predicts the probabilities of the classes,
+    A batch: {"member": int32 [B], places in the graph, "label": int32 [B]}. Predicts the probabilities of the classes,
     [B, classes], of node numbers [B]. Rates of dropout are `run["hyper"]`'s "input_dropout", "hidden_dropout" and
     "attention_dropout"; the noise of a node depends on its number in the graph, not on its place in a batch.
     """
@@ -55,11 +55,11 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
         noise = GraphNoise(key, position, *(run["hyper"][name] for name in RATES))
-        values = per_example(logits(params, batch["node"], noise), batch)
+        values = per_example(logits(params, batch["member"], noise), batch)
         return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
-        return per_example(logits(params, batch["node"], None), batch)
+        return per_example(logits(params, batch["member"], None), batch)
 
     def predict(params: Any, model_state: Any, node: Array, run: Run) -> Array:
         return jax.nn.softmax(logits(params, node, None))
@@ -70,19 +70,19 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
 def label_propagation(graph: Graph, train: Callable[[Run], Batch], steps: int) -> Task:
     """Nothing is learned: the labels of training nodes spread along edges, see `models.graph.propagate_labels`.
 
-    train: run -> {"node": int32 [n], "label": int32 [n]}, the run's training nodes
+    train: run -> {"member": int32 [n], "label": int32 [n]}, the run's training nodes
     Measures `loss` (nats) and `error` like `classify_nodes`; a probability below 1e-7 counts as 1e-7 in the loss.
     """
     operator, classes = propagation.averaging(structure(graph)), len(graph.names)
 
     def probabilities(run: Run) -> Array:
         known = train(run)
-        label = jnp.zeros(operator.rows, jnp.int32).at[known["node"]].set(known["label"])
-        there = jnp.zeros(operator.rows, bool).at[known["node"]].set(True)
+        label = jnp.zeros(operator.rows, jnp.int32).at[known["member"]].set(known["label"])
+        there = jnp.zeros(operator.rows, bool).at[known["member"]].set(True)
         return propagate_labels(operator, label, there, classes, steps)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
-        return per_example(jnp.log(jnp.maximum(probabilities(run)[batch["node"]], jnp.float32(1e-7))), batch)
+        return per_example(jnp.log(jnp.maximum(probabilities(run)[batch["member"]], jnp.float32(1e-7))), batch)
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
         values = evaluate(params, model_state, batch, run, key)

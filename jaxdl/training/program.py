@@ -88,7 +88,7 @@ class Program:
         strategy = settings.strategy
         batch = jax.eval_shape(source.batch, seen["train"], one, jnp.uint32(0))
         key = jax.eval_shape(jax.random.key, jnp.uint32(0))
-        width = settings.width
+        width = settings.width or source.width
         if width is None:
             width = devices.width(
                 settings.devices[0].platform, looked_at.loss, state.params, state.model_state, batch, one, key

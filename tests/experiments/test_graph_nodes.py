@@ -67,7 +67,7 @@ def test_every_claim_is_about_variants_that_are_there():
 def test_labels_spread_as_in_a_plain_loop():
     """Y <- D^-1 A Y with the known rows put back, in NumPy."""
     graph = data.graphs.equal_blocks(60, 3, 4.0, 0.8, 4, 1.0, seed=1)
-    source = data.nodes.source("blocks", graph, (2, 3))
+    source = data.members.of_nodes("blocks", graph, (2, 3))
     rows = {key: jnp.asarray(values) for key, values in source.data["train"].items()}
     task = tasks.label_propagation(graph, lambda run: source.prepare(run, rows), steps=7)
     run = {"seed": np.uint32(5)}
@@ -84,7 +84,7 @@ def test_labels_spread_as_in_a_plain_loop():
         spread = np.where(degree > 0, adjacency @ values / np.maximum(degree, 1), values)
         spread[splits["train"]] = np.eye(3)[graph.labels[splits["train"]]]
         values = spread
-    node = np.asarray(test["node"])
+    node = np.asarray(test["member"])
     assert set(node) == set(splits["test"])
     np.testing.assert_allclose(task.predict({}, {}, node, run), values[node], atol=1e-5)
     np.testing.assert_array_equal(found["error"], values[node].argmax(axis=1) != graph.labels[node])

@@ -96,7 +96,7 @@ EXPECTED = {
     }),
     ("invariance", "smoke"): (4 * 2, {"augmented_cnn": (20, 26 * 4 + 101 * 6 + 970), "permuted_mlp": (20, 6370)}),
     ("invariance", "mnist"): (11 * 5, {"permuted_cnn": (5 * 550, CNN + 5130)}),
-    ("dropout_ablation", "default"): (((13 + 2 * 3) * 9 + (7 + 6) * 3) * 10, {
+    ("dropout_ablation", "default"): (((13 + 2 * 3) * 6 + (7 + 6) * 2) * 10, {
         "train": (2000, PERCEPTRON), "early_stopping": (2000, PERCEPTRON), "examples100": (2000, PERCEPTRON),
         "scaled1280": (2000, 65 * 1280 + 1281 * 10), "speed": (2000 + 20 * 10, PERCEPTRON), "averages": (0, PERCEPTRON),
     }),
@@ -104,7 +104,7 @@ EXPECTED = {
     ("dropout_ablation", "mnist"): (((12 + 2 * 3) * 3 + (7 + 6)) * 3, {
         "train": (10 * 550, 785 * 256 + 2570), "examples5000": (10 * 550, 785 * 256 + 2570),
     }),
-    ("dropout_ablation", "paper"): (((12 + 2 * 5) * 9 + (7 + 6) * 3) * 3, {
+    ("dropout_ablation", "paper"): (((12 + 2 * 5) * 6 + (7 + 6) * 2) * 3, {
         "train": (1_000_000, 785 * 1024 + 1025 * 1024 + 1025 * 2048 + 20490),
     }),
     ("trainability", "default"): ((7 * 4 + 3 + 2 * 3 - 1 + 1 + 4) * 6 * 10, {

@@ -27,7 +27,7 @@ def problem(**rates):
 
 def batch(node):
     node = jnp.asarray(node, jnp.int32)
-    return {"node": node, "label": node % 3}
+    return {"member": node, "label": node % 3}
 
 
 def test_losses_are_those_of_the_nodes_of_the_batch():

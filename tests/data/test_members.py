@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxdl import tasks, training
-from jaxdl.data import graphs, nodes
+from jaxdl.data import graphs, members
 from jaxdl.errors import UserError
 from jaxdl.tasks import classification
 
@@ -25,7 +25,7 @@ def linear(graph):
     seen = propagated(graph)
 
     def logits(params, batch):
-        return (jnp.asarray(seen) @ params)[batch["node"]]
+        return (jnp.asarray(seen) @ params)[batch["member"]]
 
     def init(run, key):
         return jnp.zeros((seen.shape[1], len(graph.names)), jnp.float32), {}
@@ -35,7 +35,7 @@ def linear(graph):
         return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
 
     def evaluate(params, model_state, batch, run, key):
-        return classification.per_example(logits(params, batch), batch) | {"node": batch["node"].astype(jnp.float32)}
+        return classification.per_example(logits(params, batch), batch) | {"member": batch["member"].astype(jnp.float32)}
 
     return tasks.Task(init, loss, evaluate)
 
@@ -66,7 +66,7 @@ def graph_with_splits():
 
 def test_official_splits(tmp_path):
     graph = graph_with_splits()
-    source = nodes.source("blocks", graph)
+    source = members.of_nodes("blocks", graph)
     assert source.classes == 2 and source.steps_per_epoch == 1 and source.batch_size == 10
     fitted = fit(tmp_path, graph, source, [0])
     weights, wrong = plain(graph, graph.splits)
@@ -82,7 +82,7 @@ def test_each_run_has_its_own_random_split(tmp_path):
     labels = graph.labels.copy()
     labels[:6] = -1
     graph = graph._replace(labels=labels)
-    fitted = fit(tmp_path, graph, nodes.source("blocks", graph, (4, 6)), [3, 8, 5])
+    fitted = fit(tmp_path, graph, members.of_nodes("blocks", graph, (4, 6)), [3, 8, 5])
     for number, seed in enumerate([3, 8, 5]):
         splits = graphs.random_splits(graph, seed, 4, 6)
         weights, wrong = plain(graph, splits)
@@ -95,8 +95,8 @@ def test_each_run_has_its_own_random_split(tmp_path):
 def test_mistakes():
     graph = graphs.karate_club()
     with pytest.raises(UserError, match="karate has no official train and no validation and no test nodes"):
-        nodes.source("karate", graph)
+        members.of_nodes("karate", graph)
     with pytest.raises(UserError, match=r"the class Mr\. Hi has 17 nodes"):
-        nodes.source("karate", graph, (20, 30))
-    sizes = {nodes.source("karate", graph, (part, 3)).fingerprint for part in (1, 2, 3)}
+        members.of_nodes("karate", graph, (20, 30))
+    sizes = {members.of_nodes("karate", graph, (part, 3)).fingerprint for part in (1, 2, 3)}
     assert len(sizes | {graph.fingerprint}) == 4
