@@ -1,4 +1,4 @@
-"""Nodes as a source: what `fit` makes of it, against a plain loop in NumPy."""
+"""Members of a graph as a source: what `fit` makes of it, against a plain loop in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,8 @@ def linear(graph):
         return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
 
     def evaluate(params, model_state, batch, run, key):
-        return classification.per_example(logits(params, batch), batch) | {"member": batch["member"].astype(jnp.float32)}
+        which = {"member": batch["member"].astype(jnp.float32)}
+        return classification.per_example(logits(params, batch), batch) | which
 
     return tasks.Task(init, loss, evaluate)
 
@@ -73,7 +74,7 @@ def test_official_splits(tmp_path):
     np.testing.assert_allclose(fitted.params[0], weights, atol=1e-5)
     for split, rows in graph.splits.items():
         assert fitted.metrics[f"{split}_error"][0] == pytest.approx(wrong[rows].mean())
-    assert fitted.outcomes["test_node"][0].tolist() == graph.splits["test"].tolist()
+    assert fitted.outcomes["test_member"][0].tolist() == graph.splits["test"].tolist()
     assert 0 < wrong.mean() < 0.4
 
 
@@ -87,7 +88,7 @@ def test_each_run_has_its_own_random_split(tmp_path):
         splits = graphs.random_splits(graph, seed, 4, 6)
         weights, wrong = plain(graph, splits)
         np.testing.assert_allclose(fitted.params[number], weights, atol=1e-5)
-        assert sorted(fitted.outcomes["test_node"][number].tolist()) == splits["test"].tolist()
+        assert sorted(fitted.outcomes["test_member"][number].tolist()) == splits["test"].tolist()
         for split, rows in splits.items():
             assert fitted.metrics[f"{split}_error"][number] == pytest.approx(wrong[rows].mean())
 

@@ -1,4 +1,4 @@
-"""The study of nodes: what it compares and claims, label propagation beside a plain loop, users' graphs, predictions."""
+"""The study of nodes: what it compares and claims, label propagation in a plain loop, users' graphs, predictions."""
 
 import csv
 

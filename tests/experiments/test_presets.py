@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 
-from jaxdl.data import Arrays, loading
+from jaxdl.data import Arrays, graph_families, graph_sets, graphs, loading, planetoid
 from jaxdl.study.config import Config
 from jaxdl.study.launch import Asked, check, plan, prepare
 from jaxdl.study.run import execute
@@ -41,6 +42,10 @@ PERCEPTRON = 65 * 256 + 257 * 10
 CNN = 26 * 16 + 401 * 32
 # Of grey images; 288 = 3x3x2x16 more of colour ones. Six layers more are 97,216 = 2 (3x3) (16^2 + 32^2 + 64^2) + 4 112.
 RESNET_20 = 9 * (16 + 6 * 256 + 16 * 32 + 5 * 1024 + 32 * 64 + 5 * 4096) + 2 * (7 * 16 + 6 * 32 + 6 * 64) + 650
+# Of 16 units: first layers of 16, 32 and 1,433 features, hidden ones; a GAT's 8 heads of 8, each with two vectors.
+GCN_CORA = 1434 * 16 + 17 * 7
+GAT = 16 * 64 + 3 * 64 + 64 * 4 + 3 * 4
+GIN_LAYER = 16 * 16 + 1 + 16 + 17 * 16  # of 16 units, that of a single feature has 15 * 16 less
 EXPECTED = {
     ("greedy_pretraining", "default"): ((18 + 2) * 4 * 10, {
         "autoencoder_layer1": (1500, 64 * 64 + 64 + 64 * 64 + 64),
@@ -121,6 +126,26 @@ EXPECTED = {
     ("resnet_depth", "smoke"): ((1 + 1 + 1) * 2, {"residual_8": (24, 75002)}),
     ("resnet_depth", "cifar10_small"): ((2 + 2) * 2, {"plain_20": (1500, RESNET_20 + 288)}),
     ("resnet_depth", "paper"): ((5 + 5 + 1 + 1) * 5, {"residual_20": (64000, RESNET_20 + 288)}),
+    ("graph_nodes", "default"): ((12 + 5 + 4) * 10, {
+        "gcn_random": (200, 17 * 16 + 17 * 4), "gat_random": (400, GAT), "karate_club_gcn_random": (200, 35 * 16 + 34),
+        "label_propagation_random": (0, 0),
+    }),
+    ("graph_nodes", "smoke"): ((4 + 1) * 2, {"gcn_random": (20, 17 * 16 + 17 * 4)}),
+    ("graph_nodes", "cora"): (11 * 2 * 100, {"gcn": (200, GCN_CORA), "mlp_random": (200, GCN_CORA)}),
+    ("graph_nodes", "citeseer"): (11 * 2 * 100, {"gcn": (200, 3704 * 16 + 17 * 6)}),
+    ("graph_nodes", "pubmed"): (11 * 2 * 100, {"gcn": (200, 501 * 16 + 17 * 3)}),
+    ("graph_depth", "default"): (3 * 4 * 10, {
+        "plain_2": (400, 33 * 16 + 17 * 5), "norm_4": (400, 33 * 16 + 2 * 17 * 16 + 17 * 5),
+    }),
+    ("graph_depth", "smoke"): (2 * 2 * 2, {"residual_3": (20, 33 * 16 + 17 * 16 + 17 * 5)}),
+    ("graph_depth", "cora"): (3 * 4 * 10, {"plain_2": (400, GCN_CORA)}),
+    ("graph_classify", "default"): (7 * 10, {
+        "gin": (60 * 10, 3 * GIN_LAYER - 15 * 16 + 6 + 3 * 51), "counts": (60 * 10, 4 * 16 + 51),
+    }),
+    ("graph_classify", "smoke"): (4 * 2, {"gin": (2, 29 + 41 + 6 + 2 * 15)}),
+    ("graph_classify", "tu"): (7 * 10, {  # 60 graphs here: 54 in nine folds, one batch
+        "gin": (350, 5 * (32 * 32 + 1 + 32 + 33 * 32) - 31 * 32 + 6 + 5 * 99),
+    }),
     ("deep_autoencoder", "paper"): ((1 + 3 + 3) * 3, {
         "layer2": (50 * 550, 2 * 1000 * 500 + 1500),
         "deep": (200 * 550, 2 * (784000 + 500000 + 125000 + 7500) + 2 * (1000 + 500 + 250) + 30 + 784),
@@ -147,12 +172,35 @@ def one_run_each(values):
         compare = values["compare"]
         few = compare["families"][:: max(3, len(compare["families"]) // 5)]
         values["compare"] = compare | {"families": few, "depths": compare["depths"][:1]}
+    if "split" in values["data"] and "depths" in values["compare"]:
+        values["compare"] = values["compare"] | {"depths": values["compare"]["depths"][:2]}
+    if "methods" in values.get("compare", {}):  # the others' networks have tests of their own
+        methods = [name for name in values["compare"]["methods"] if name in FEW]
+        values["compare"] = values["compare"] | {"methods": tuple(methods)}
     if "option_b" in values.get("compare", {}):  # the shallowest nets, and no DenseNet of 100 layers
         compare = values["compare"] | {"depths": values["compare"]["depths"][:1]}
         small = compare["densenet"]["depth"] < 100
         none = {"option_b": (), "densenet": compare["densenet"] | {"depth": 0}}
         values["compare"] = compare if small else compare | none
     return values
+
+
+FEW = ("mlp", "label-propagation", "gcn", "gat", "spectral", "counts", "gin", "messages")
+
+
+def replace_graphs(patch):
+    """Small random graphs with as many features and classes as Planetoid's; a TU folder of 60 graphs."""
+    for name, known in planetoid.KNOWN.items():
+        classes = len(known.names)
+        graph = graphs.equal_blocks(80 * classes, classes, 4.0, 0.8, known.features, 1.0, seed=0)
+        rows = np.arange(80 * classes)
+        splits = {"train": rows[:20], "validation": rows[20:40], "test": rows[40:]}
+        read = graph._replace(features=scipy.sparse.csr_matrix(graph.features > 2.5, dtype=np.float32), splits=splits)
+        patch.setitem(
+            graph_sets.NODE_SETS, name, graph_sets.NODE_SETS[name]._replace(read=lambda settings, read=read: read)
+        )
+    families = graph_families.read(20, 0)
+    patch.setitem(graph_sets.GRAPH_SETS, "tu", graph_sets.GRAPH_SETS["tu"]._replace(read=lambda settings: families))
 
 
 def replace_sets(patch, train, test):
@@ -190,6 +238,7 @@ def evaluated(tmp_path_factory):
             study, values = study_of(name), values_of(name, preset)
             with pytest.MonkeyPatch.context() as patch:
                 replace_sets(patch, 60000, 10000)
+                replace_graphs(patch)
                 patch.setattr(Config, "as_dict", Config.content)
                 runs = prepare(study, Asked(values, folder, "", (), ""), Requests()).rows
                 launch = prepare(study, Asked(one_run_each(values), folder, "", (), ""), Requests())
@@ -210,16 +259,20 @@ def test_a_preset_resolves_to_its_runs_and_fits(name, preset, evaluated):
     assert {fit: (plans[fit].steps, plans[fit].parameters) for fit in fits} == fits
 
 
+WHOLE = {"classifier": ("model",), "graph_nodes": ("optimizer",)}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_of_a_recipe_is_read(name, evaluated):
-    read_elsewhere = {"runtime.tensorboard"}  # after training
+    read_elsewhere = {"runtime.tensorboard", "cost.nodes", "cost.edges"}  # after training
     unread = []
     for preset in CONFIGS[name].PRESETS:
         _, _, keys = evaluated(name, preset)
-        sections = ("hyper", "tune", "sweeps", *(["model"] if name == "classifier" else []))  # read as a whole
+        sections = ("hyper", "tune", "sweeps", *WHOLE.get(name, ()))  # read as a whole
         unread.append({key for key in keys if key.split(".")[0] not in sections} - read_elsewhere)
     assert set.intersection(*unread) == set()
     whole = ("categorical.", "generation.", "gradients.", "functions.", "compare.leave_one_out")  # read as sections
+    whole += ("data.blocks.", "data.families.", "karate_club.", "label_propagation.", "spectral.", "gat.")
     left = {key for key in set.union(*unread) if not key.startswith(whole)}
     assert left <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
@@ -236,6 +289,7 @@ def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path)
 # `paper` are their fits, longer, larger and with other images; so are three of the classifier and `full` of
 # trainability, whose networks have tests of their own.
 SAME = ("smoke", "default", "mnist", "cifar10_small", "paper", "keras", "lenet", "digits_cnn")
+SAME += ("cora", "citeseer", "pubmed", "tu")  # longer, of other graphs
 OTHERS = [pair for pair in PRESETS if pair[1] not in SAME and pair != ("trainability", "full")]
 
 
