@@ -66,8 +66,8 @@ def positive(counts: dict[str, int]) -> None:
 def source_of(config: Any, source: Any, settings: dict[str, Any]) -> Any:
     """The nodes that a run sees: those at hand, another split of them, or another graph's."""
     if settings.get("graph"):
-        club = config.karate_club
-        return jaxdl.data.members.of_nodes("karate_club", jaxdl.data.graphs.karate_club(), (club.train, club.validation))
+        known = config.karate_club.train, config.karate_club.validation
+        return jaxdl.data.members.of_nodes("karate_club", jaxdl.data.graphs.karate_club(), known)
     if settings["split"] == config.data.split:
         return source
     return jaxdl.data.node_source(config.data, settings["split"])

@@ -1,7 +1,7 @@
 """How fast the training core is, as ratios of medians over repeats taken in one process.
 
-    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [dropout] [convolutions] [graphs] [loading]
-        [streaming]
+    python -m launch.benchmark [epoch] [runs] [compilations] [vae] [dropout] [convolutions] [graphs] [graph_size]
+        [loading] [streaming]
 
 epoch         one epoch of a 784-256-10 classifier on MNIST inside `fit`, over the same in a bare lax.scan
 runs          8 runs one after another, over 8 runs spread over the devices, on digits and on MNIST
@@ -15,7 +15,8 @@ convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter netw
               split over the devices (--strategy=pmap), and over a run on each device
 graphs        training epochs of a GCN and a GAT on Cora ($PLANETOID_DATA_DIR, else downloaded), and of a GCN on a block
               model of 100,000 nodes and 1,000,000 directed edges: torch_geometric, which is given dense features, by
-              edges and by sparse matrices, over one run here
+              edges and by sparse matrices, over one run here; 100 seeds of the GCN one after another, over all in one program
+graph_size    seconds and memory of an epoch from 10,000 to 1,000,000 edges, with a picture in runs/benchmark
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them
 
@@ -41,7 +42,7 @@ import numpy as np
 from experiments import _graph_cost as graph_cost
 from jaxdl import data, models, tasks, training
 from jaxdl.errors import UserError, unknown
-from launch import beside_torch
+from launch import beside_torch, graph_size
 
 RULE = SimpleNamespace(
     name="sgd", schedule="constant", warmup=0.0, milestones=(), decay=0.1, clip_norm=0.0,
@@ -149,13 +150,14 @@ def in_programs(
     devices: Any,
     at_once: int,
     strategy: str = "jit",
+    width: int = 1,
 ) -> Callable[[], float]:
     """A function that trains all runs, `at_once` in a program call, and returns the seconds of the calls."""
     import jax
 
     begin = training.make_init("runs", task, optimizer, source)
     step_until = training.make_advance("runs", task, optimizer, source)
-    spread = training.devices.Spread(devices, strategy, 1)
+    spread = training.devices.Spread(devices, strategy, width)
     init = spread.program(begin)
     advance = spread.program(
         lambda state, run, train: step_until(state, run, train, np.uint32(steps), np.uint32(100)), donate=True
@@ -374,8 +376,28 @@ def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule
         print("  examples/s: PyTorch {:,.0f}; here {:,.0f}, {:,.0f} split, {:,.0f} in all".format(*rates), flush=True)
 
 
+def graph_seeds() -> None:
+    """200 epochs of the published GCN on Cora for 100 seeds, without measuring."""
+    import jax
+
+    graph = data.graphs.row_normalised(data.planetoid.read("cora"))
+    source, network = data.members.of_nodes("cora", graph), graph_cost.networks(graph)["GCN"]
+    operator = network.operator(tasks.nodes.structure(graph))
+    task = tasks.classify_nodes(network, tasks.nodes.features(graph), operator)
+    rule = training.optimizer(SimpleNamespace(**vars(RULE) | {"name": "adam", "weight_decay": "hidden_0=1,.*=0"}), 1)
+    rates = dict(learning_rate=0.01, weight_decay=5e-4, input_dropout=0.5, hidden_dropout=0.5, attention_dropout=0.0)
+    chosen = {
+        "seed": np.arange(100, dtype=np.uint32),
+        "hyper": {name: np.full(100, value, np.float32) for name, value in rates.items()},
+    }
+    together = in_programs(source, task, rule, chosen, 200, jax.devices(), 100, width=8)
+    single = in_programs(source, task, rule, chosen, 200, jax.devices()[:1], 1)
+    ratio("200 epochs of a GCN on Cora, 100 seeds: one by one / in one program", single, together)
+
+
 def graphs() -> None:
     """Whole graphs at each epoch; the propagation operators of GCNs are computed once on both sides."""
+    graph_seeds()
     try:
         import torch
         import torch_geometric  # noqa: F401
@@ -514,8 +536,8 @@ def ratio(what: str, slow: Callable[[], float], fast: Callable[[], float]) -> tu
 
 PARTS = {
     "epoch": epoch, "runs": spread, "compilations": compilations, "vae": vae,
-    "dropout": dropout, "convolutions": convolutions, "graphs": graphs, "loading": loading,
-    "streaming": streaming,
+    "dropout": dropout, "convolutions": convolutions, "graphs": graphs,
+    "graph_size": lambda: graph_size.measure(REPEATS), "loading": loading, "streaming": streaming,
 }  # fmt: skip
 
 
