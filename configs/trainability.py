@@ -56,7 +56,7 @@ def get_config(preset="default"):
     config.steps, config.epochs = 1500, 0.0
     config.target_loss = 0.2  # nats, of the training batches: steps are counted until there
     config.optimizer = sections.optimizer() | dict(weight_decay="kernel=1,bias=0,scale=0")
-    config.evaluations = 20
+    config.evaluations = 10
     config.observed = dict(images=200, jacobians=2)  # training images that signals, and Jacobians, are of
     config.sweeps = dict(width=("model.width=16,32,64",))
     config.runtime = sections.runtime()

@@ -15,7 +15,7 @@ convolutions  training steps of LeNet-5 (batch 64) and the 93,322-parameter netw
               split over the devices (--strategy=pmap), and over a run on each device
 graphs        training epochs of a GCN and a GAT on Cora ($PLANETOID_DATA_DIR, else downloaded), and of a GCN on a block
               model of 100,000 nodes and 1,000,000 directed edges: torch_geometric, which is given dense features, by
-              edges and by sparse matrices, over one run here; 100 seeds of the GCN one after another, over all in one program
+              edges and by sparse matrices, over one run here; 100 seeds of the GCN one by one, over all in one program
 graph_size    seconds and memory of an epoch from 10,000 to 1,000,000 edges, with a picture in runs/benchmark
 loading       seconds to the first batch of MNIST, CIFAR-10 and a folder of 5,000 JPEGs, cold and warm, and peak memory
 streaming     images a second from the disk with 0, 1 and 2 workers, and how long a step of a ResNet-20 waits for them

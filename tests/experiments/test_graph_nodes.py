@@ -54,7 +54,7 @@ def test_variants_have_their_papers_recipes():
 
 
 def test_every_claim_is_about_variants_that_are_there():
-    for preset in ("default", "cora", "smoke"):
+    for preset in ("default", "full", "cora", "smoke"):
         config = Config(get_config(preset).to_dict())
         variants = set(study.variants(config))
         for claim in about.claims(config):
@@ -96,7 +96,7 @@ def test_an_exponent_is_that_of_the_power_law():
 
 
 def test_the_cost_of_each_repeat_is_fitted_by_itself(monkeypatch):
-    config = Config(get_config("default").to_dict())
+    config = Config(get_config("full").to_dict())
     clock = iter(np.linspace(1, 2, 1000))
     powers = {"spectral": 3, "gcn": 1}
 

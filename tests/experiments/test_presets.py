@@ -126,7 +126,8 @@ EXPECTED = {
     ("resnet_depth", "smoke"): ((1 + 1 + 1) * 2, {"residual_8": (24, 75002)}),
     ("resnet_depth", "cifar10_small"): ((2 + 2) * 2, {"plain_20": (1500, RESNET_20 + 288)}),
     ("resnet_depth", "paper"): ((5 + 5 + 1 + 1) * 5, {"residual_20": (64000, RESNET_20 + 288)}),
-    ("graph_nodes", "default"): ((12 + 5 + 4) * 10, {
+    ("graph_nodes", "default"): ((7 + 1) * 10, {"gcn_random": (200, 17 * 16 + 17 * 4)}),
+    ("graph_nodes", "full"): ((12 + 5 + 4) * 10, {
         "gcn_random": (200, 17 * 16 + 17 * 4), "gat_random": (400, GAT), "karate_club_gcn_random": (200, 35 * 16 + 34),
         "label_propagation_random": (0, 0),
     }),
@@ -290,7 +291,8 @@ def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path)
 # trainability, whose networks have tests of their own.
 SAME = ("smoke", "default", "mnist", "cifar10_small", "paper", "keras", "lenet", "digits_cnn")
 SAME += ("cora", "citeseer", "pubmed", "tu")  # longer, of other graphs
-OTHERS = [pair for pair in PRESETS if pair[1] not in SAME and pair != ("trainability", "full")]
+LARGE = (("trainability", "full"), ("graph_nodes", "full"))
+OTHERS = [pair for pair in PRESETS if pair[1] not in SAME and pair not in LARGE]
 
 
 @pytest.mark.parametrize(("name", "preset"), OTHERS, ids=lambda value: value)
