@@ -6,6 +6,7 @@ import networkx
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 import jaxdl
 from experiments import _graph_fits as fits
@@ -188,6 +189,9 @@ def cost(config: Any, rows: dict[str, Any]) -> Figure:
     right.set(xlabel="directed edges", title="an epoch of training")
     for axes in (left, right):
         axes.set(xscale="log", yscale="log")
+        axes.set_xticks(sorted({float(x) for line in axes.lines for x in line.get_xdata()}))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)

@@ -1,12 +1,15 @@
 """The class of every node, by a trained network, as a table."""
 
 import csv
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import jaxdl
 from experiments import _graph_fits as fits
-from experiments._trained import appearing, free
+from experiments._trained import appearing
 from jaxdl.errors import UserError
 
 
@@ -19,9 +22,11 @@ def predict(finished: Any, variant: str, seed: int, value: str, out: str) -> Non
         raise UserError(f"--out={out} has no effect: --predict={value} names the file")
     if not value.endswith(".csv"):
         raise UserError(f"--predict={value} is not possible: valid is the name of a .csv file")
-    place, model = free(value), finished.model(variant, seed)
-    row = finished.report.results.row(variant)
-    source = fits.source_of(model.group.config, model.group.source, row.runs[0].settings)
+    if os.path.lexists(value):
+        raise UserError(f"--predict={value} is not possible: it is there already, and stays; name another file")
+    place, model = Path(value), finished.model(variant, seed)
+    config, settings = model.group.config, finished.report.results.row(variant).runs[0].settings
+    source = fits.source_of(config, model.group.source, settings)
     graph = source.graph
     probabilities = model.apply(np.arange(len(graph.ids), dtype=np.int32))  # [N, classes]
     predicted = probabilities.argmax(axis=1)
@@ -33,4 +38,8 @@ def predict(finished: Any, variant: str, seed: int, value: str, out: str) -> Non
     known = graph.labels >= 0
     right = int((predicted == graph.labels)[known].sum())
     print(f"classes   {place}: {len(graph.ids):,} nodes by {variant}, seed {seed}")
+    if source.prepare is not None and config.data.largest_component and not settings.get("graph"):
+        left = len(jaxdl.data.graph_sets.read(config.data, jaxdl.data.graph_sets.NODE_SETS).ids) - len(graph.ids)
+        if left:
+            print(f"          without {left:,} nodes outside of the largest component (data.largest_component)")
     print(f"          as labelled: {right:,} of {known.sum():,}, those that it was trained on among them")

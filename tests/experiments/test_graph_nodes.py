@@ -148,7 +148,7 @@ def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, ca
     probability = weight / weight.sum(axis=1, keepdims=True)
     np.testing.assert_allclose([[float(value) for value in row[3:]] for row in rows], probability, atol=1e-5)
     assert [row[2] for row in rows] == [source.names[label] for label in probability.argmax(axis=1)]
-    for value, message in ((str(place), "is there already"), ("out.txt", "valid is the name of a .csv file")):
+    for value, message in ((str(place), "it is there already"), ("out.txt", "valid is the name of a .csv file")):
         with pytest.raises(UserError, match=message):
             study.actions["predict"].do(found, "gcn", 1, value, "")
     with pytest.raises(UserError, match="unknown variant 'gnc'; did you mean 'gcn'"):
