@@ -4,7 +4,7 @@ Networks of 2 to 30 equal layers: what reaches their layers before and after tra
 how well they end, by unit, initialisation, batch norm and shortcuts, each at its own best learning rate; several
 starting points against one; and functions that deep networks represent with few units, shallow ones with many.
 
-Minutes: 9 (digits, 2 CPU cores).
+Minutes: 12 (digits, 2 CPU cores).
 """
 
 import functools
