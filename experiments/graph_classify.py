@@ -60,8 +60,9 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     optimizer, structure = jaxdl.training.optimizer(config.optimizer, steps), jaxdl.tasks.nodes.structure(source.graph)
     for settings, group in runs.grouped(lambda row: row.settings):
         net, nodes = network(config, settings["method"], source.classes)
-        graphs = jaxdl.tasks.Shapes(source.graph, nodes.operator(structure), model.buckets, config.data.most_nodes)
-        graphs.buckets(source.batch_size)  # a batch that is too large is told before training
+        sizes = source.batch_size, model.buckets, config.data.most_nodes
+        graphs = jaxdl.tasks.Shapes(source.graph, nodes.operator(structure), *sizes)
+        graphs.buckets()  # a batch that is too large is told before training
         task, name = jaxdl.tasks.classify_graphs(net, graphs), fit_name(settings)
         fitted = fit(name, task, optimizer, source, group, steps=steps, evaluations=config.evaluations)
         # In folds each run has graphs of its own to test on: there is no outcome of an example over seeds.

@@ -17,7 +17,7 @@ class Bucket(NamedTuple):
 def buckets(
     nodes: np.ndarray, entries: np.ndarray, batch_size: int, count: int = 3, most_nodes: int = 0
 ) -> list[Bucket]:
-    """At most `count` buckets for batches of `batch_size` graphs, the smallest first.
+    """At most `count` buckets for batches of `batch_size` different graphs, the smallest first.
 
     nodes, entries: of each graph, int [G]; most_nodes: the largest bucket may hold no more, 0: as many as it takes
 
@@ -28,7 +28,6 @@ def buckets(
     """
     if count < 1:
         raise UserError(f"{count} buckets are not possible; valid: at least 1")
-    # The same graph may stand in a batch several times: evaluation fills up its last one.
     batch_size = min(batch_size, len(nodes))
     nodes, entries = np.sort(nodes)[::-1].astype(int), np.sort(entries)[::-1].astype(int)
     largest, least = (

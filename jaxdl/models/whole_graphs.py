@@ -1,6 +1,7 @@
 """Networks that classify whole graphs: layers over nodes and a head that pools them, message passing, counts alone.
 
-Each is called with a `GraphBatch` of B graphs and gives their logits, [B, classes]; padding changes none of them.
+Each is called with a `GraphBatch` of B graphs and gives their logits, [B, classes]; padding, and graphs without nodes
+among the B, change none of the others'.
 """
 
 from typing import NamedTuple
@@ -79,6 +80,7 @@ class Counts(nn.Module):
         nodes = batch.nodes[:-1].astype(jnp.float32)
         ends = jnp.cumsum(batch.nodes)[:-1]
         total = jnp.concatenate([jnp.zeros_like(batch.features[:1]), jnp.cumsum(batch.features, axis=0)])  # [N + 1, F]
+        nodes = jnp.maximum(nodes, 1)  # an empty graph has numbers too
         mean = (total[ends] - total[ends - batch.nodes[:-1]]) / nodes[:, None]
         counts = jnp.log(jnp.stack([nodes, 1 + batch.entries[:-1].astype(jnp.float32)], axis=1))
         return MLP((self.width,), self.classes, "relu")(jnp.concatenate([counts, mean], axis=1))

@@ -44,8 +44,8 @@ def many():
     )
 
 
-def shapes(graph, name, **options):
-    return tasks.Shapes(graph, NETWORKS[name][1].operator(tasks.nodes.structure(graph)), **options)
+def shapes(graph, name, batch_size, **options):
+    return tasks.Shapes(graph, NETWORKS[name][1].operator(tasks.nodes.structure(graph)), batch_size, **options)
 
 
 def dense(matrix):
@@ -61,18 +61,19 @@ def dense(matrix):
     return by_row, by_column
 
 
-@pytest.mark.parametrize("rows", [[3, 0, 11, 7], [5, 5], [2]])
+@pytest.mark.parametrize("rows", [[3, 0, 11, 7], [5, 12, 5, 12], [2]])
 def test_blocks_are_those_of_the_whole(many, rows):
-    ready = shapes(many, "gcn")
+    ready = shapes(many, "gcn", 4)
+    sizes, entries = np.append(many.sizes, 0), np.append(ready.entries, 0)  # number 12 is an empty graph
     whole = dense(ready.operator)[0]
     first = np.asarray(ready.first)
-    room = int(many.sizes[rows].sum()) + 3
+    room = int(sizes[rows].sum()) + 3
     found = jax.jit(propagation.blocks, static_argnums=(3, 4))(
-        ready.operator, ready.first, jnp.array(rows), room, int(ready.entries[rows].sum()) + 2
+        ready.operator, ready.first, jnp.array(rows), room, int(entries[rows].sum()) + 2
     )
     expected, place = np.zeros((room, room)), 0
     for row in rows:
-        size = many.sizes[row]
+        size = sizes[row]
         inside = slice(first[row], first[row + 1])
         expected[place : place + size, place : place + size] = whole[inside, inside]
         np.testing.assert_array_equal(found.node[place : place + size], np.arange(first[row], first[row + 1]))
@@ -105,7 +106,7 @@ def single(network, nodes, params, graph):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_padded_batch_gives_what_each_graph_gives_by_itself(name, many):
     network, nodes = NETWORKS[name]
-    ready = shapes(many, name)
+    ready = shapes(many, name, 6)
     task = tasks.classify_graphs(network, ready)
     params, _ = task.init({}, jax.random.key(0))
     with_edges, without = np.flatnonzero(ready.entries > 0), np.flatnonzero(ready.entries == 0)
@@ -113,49 +114,80 @@ def test_a_padded_batch_gives_what_each_graph_gives_by_itself(name, many):
     rows = rows if name == "messages" else np.concatenate([without[:1], rows])
     batch = {"member": jnp.asarray(rows), "label": jnp.asarray(many.labels[rows])}
 
+    @jax.jit
     def by_itself(params):
-        logits = jnp.stack([single(network, nodes, params, alone(many, row)) for row in rows])
-        chosen = jax.nn.log_softmax(logits)[np.arange(len(rows)), many.labels[rows]]
-        return -chosen.mean(), logits
+        def loss(params):
+            logits = {row: single(network, nodes, params, alone(many, row)) for row in set(rows.tolist())}
+            logits = jnp.stack([logits[row] for row in rows.tolist()])
+            chosen = jax.nn.log_softmax(logits)[np.arange(len(rows)), many.labels[rows]]
+            return -chosen.mean(), logits
 
-    (expected, logits), slopes = jax.value_and_grad(by_itself, has_aux=True)(params)
-    (loss, _), gradient = jax.value_and_grad(lambda p: task.loss(p, {}, batch, {}, None), has_aux=True)(params)
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    @jax.jit
+    def together(params, members):
+        (loss, _), gradient = jax.value_and_grad(lambda p: task.loss(p, {}, batch, {}, None), has_aux=True)(params)
+        return loss, gradient, task.evaluate(params, {}, batch, {}, None), task.predict(params, {}, members, {})
+
+    (expected, logits), slopes = by_itself(params)
+    # Far more than a batch, of one graph over and over: what evaluation fills up its last batch with.
+    largest = int(np.argmax(ready.entries[rows]))
+    members = np.concatenate([np.arange(len(rows)), np.full(50, largest)])
+    loss, gradient, found, predicted = together(params, jnp.asarray(rows[members]))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(slopes), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-    probability = jax.nn.softmax(logits)
-    np.testing.assert_allclose(task.predict(params, {}, jnp.asarray(rows), {}), probability, rtol=1e-4)
-    found = task.evaluate(params, {}, batch, {}, None)
     np.testing.assert_array_equal(found["error"], np.asarray(logits).argmax(axis=1) != many.labels[rows])
+    np.testing.assert_allclose(predicted, jax.nn.softmax(logits)[members], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_graph_over_and_over_is_read_once(name, many):
+    ready = shapes(many, name, 8)
+    task = tasks.classify_graphs(NETWORKS[name][0], ready)
+    params, _ = task.init({}, jax.random.key(0))
+    largest = int(np.argmax(ready.entries))
+    assert 7 * many.sizes[largest] > ready.buckets()[-1].nodes  # side by side there would be no room for it
+    batch = {"member": jnp.array([1] + 7 * [largest]), "label": jnp.zeros(8, jnp.int32)}
+    once = {key: values[:2] for key, values in batch.items()}
+
+    @jax.jit
+    def measured(params):
+        slopes = jax.grad(lambda p: task.loss(p, {}, batch, {}, None)[0])(params)
+        return [task.evaluate(params, {}, each, {}, None)["loss"] for each in (batch, once)], slopes
+
+    (repeated, expected), slopes = measured(params)
+    np.testing.assert_allclose(repeated, expected[np.array([0] + 7 * [1])], rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 
 def test_shapes_bound_the_programs_and_what_is_chosen_holds_the_batch(many):
-    ready = shapes(many, "gin", count=3)
-    assert 1 < len(ready.buckets(3)) <= 3
+    ready = shapes(many, "gin", 3, count=3)
+    assert 1 < len(ready.buckets()) <= 3 and ready.buckets(12) == ready.buckets(3) == ready.buckets()
     traced = []
 
     @jax.jit
     def called(members):
         traced.append(1)
-        found = ready.buckets(3)
+        found = ready.buckets()
         return ready.smallest(members, found), [ready.padded(members, shape).nodes for shape in found]
 
     draw, seen = np.random.default_rng(0), set()
     for _ in range(20):
-        rows = draw.integers(0, 12, 3)
+        rows = draw.choice(12, 3, replace=False)
         number, _ = called(jnp.asarray(rows))
-        shape = ready.buckets(3)[int(number)]
+        shape = ready.buckets()[int(number)]
         assert many.sizes[rows].sum() < shape.nodes and ready.entries[rows].sum() <= shape.entries
         if number:
-            smaller = ready.buckets(3)[int(number) - 1]
+            smaller = ready.buckets()[int(number) - 1]
             assert many.sizes[rows].sum() >= smaller.nodes or ready.entries[rows].sum() > smaller.entries
         seen.add(int(number))
     assert len(traced) == 1 and len(seen) > 1
 
 
 def test_what_padding_holds_is_of_no_importance(many):
-    ready = shapes(many, "messages")
-    shape = ready.buckets(12)[-1]
+    ready = shapes(many, "messages", 12)
+    shape = ready.buckets()[-1]
     batch = ready.padded(jnp.array([4, 1]), shape)
     assert (np.asarray(batch.features)[int(batch.nodes[:-1].sum()) :] == 0).all()
     network = NETWORKS["messages"][0]
