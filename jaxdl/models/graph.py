@@ -336,22 +336,30 @@ class GraphNetwork(nn.Module):
 
     e' = f(e, v_sender, v_receiver, u), v' = f(v, sum e' in, sum e' out, u), u' = f(u, sum v', sum e'), `steps` times;
     every f is an MLP with a hidden layer. width: units of edges, nodes and graphs after each step, and hidden ones.
+    of_graph: what u' reads of all nodes and edges, their "sum" or their "mean" (section 4.2)
     """
 
     width: int
     steps: int = 2
+    of_graph: str = "sum"
 
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
         """nodes [N, F], edges [E, D], globals [G, K] -> the same with `width` channels each. Sizes may be padded."""
+        if self.of_graph not in OF_GRAPH:
+            raise unknown("of_graph", self.of_graph, OF_GRAPH)
+        reduced = {f"aggregate_{of}_for_globals_fn": OF_GRAPH[self.of_graph] for of in ("nodes", "edges")}
         for step in range(self.steps):
             functions = {
                 name: jraph.concatenated_args(MLP((self.width,), self.width, "relu", name=f"{name}_{step}"))
                 for name in ("edge", "node", "global")
             }
-            block = jraph.GraphNetwork(functions["edge"], functions["node"], functions["global"])
+            block = jraph.GraphNetwork(functions["edge"], functions["node"], functions["global"], **reduced)
             graph = block(graph)
         return graph
+
+
+OF_GRAPH = {"sum": jraph.segment_sum, "mean": jraph.segment_mean}
 
 
 class OfEdges(nn.Module):

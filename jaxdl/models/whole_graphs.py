@@ -51,7 +51,11 @@ class Pooled(nn.Module):
 
 
 class Messages(nn.Module):
-    """A `GraphNetwork` of `steps` steps, which ends in features of whole graphs; logits are linear in them."""
+    """A `GraphNetwork` of `steps` steps, which ends in features of whole graphs; logits are linear in them.
+
+    Nodes add up their edges; a graph has the means of its nodes and edges: sums over all of them, one step after
+    another, give features of hundreds at the start, and many units never recover.
+    """
 
     width: int
     classes: int
@@ -64,7 +68,7 @@ class Messages(nn.Module):
             batch.features, batch.edges, batch.operator.row, batch.operator.column,
             jnp.ones((len(batch.nodes), 1), batch.features.dtype), batch.nodes, batch.entries,
         )  # fmt: skip
-        found = GraphNetwork(self.width, self.steps)(graph)
+        found = GraphNetwork(self.width, self.steps, of_graph="mean")(graph)
         return nn.Dense(self.classes, name="output")(found.globals)[:-1]
 
 

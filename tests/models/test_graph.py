@@ -314,6 +314,24 @@ def test_graph_network_permutes_and_padding_changes_nothing():
     np.testing.assert_allclose(padded.globals[:1], found.globals, atol=1e-5)
 
 
+def test_means_do_not_grow_with_the_graph():
+    """A graph beside itself, as one graph: its means are the same ones, its sums are twice as large."""
+    random, graph = np.random.default_rng(0), example()
+    graph = graph._replace(
+        edges=random.normal(size=(len(EDGES), 2)).astype(np.float32), globals=np.ones((1, 1), np.float32)
+    )
+    twice = jraph.batch([graph, graph])._replace(
+        globals=graph.globals, n_node=np.array([2 * NODES]), n_edge=np.array([2 * len(EDGES)])
+    )
+    for of_graph, same in (("mean", True), ("sum", False)):
+        network = graphs.GraphNetwork(4, of_graph=of_graph)
+        params = network.init(jax.random.key(0), graph)
+        one, two = (network.apply(params, each).globals for each in (graph, twice))
+        assert np.allclose(one, two, atol=1e-5) == same
+    with pytest.raises(UserError, match="unknown of_graph 'men'; did you mean 'mean'"):
+        graphs.GraphNetwork(4, of_graph="men").init(jax.random.key(0), graph)
+
+
 def test_padding_changes_nothing_inside_jit():
     """The operator of a padded graph, computed in the program: the structure is an argument."""
     graph = example()
