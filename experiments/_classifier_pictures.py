@@ -56,15 +56,15 @@ def regression(guesses: np.ndarray, source: Any, split: str, target: str) -> dic
     return {"predictions": figure, "mistakes": captioned(source, split, worst, said, f"largest errors ({split})")}
 
 
-def confusion(counts: np.ndarray, names: Any, split: str) -> Figure:
-    """Rows are the classes, columns what they were taken for; shades are shares of a row."""
+def confusion(counts: np.ndarray, names: Any, split: str, things: str = "images") -> Figure:
+    """Rows are the classes, columns what they were taken for; shades are shares of a row. things: what is counted."""
     classes = len(counts)
     side = min(max(3.6, 1.4 + 0.42 * classes), 12)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # roots, so that single mistakes show
-    axes.set(xlabel="taken for", ylabel="class", title=f"{counts.sum():,} {split} images")
+    axes.set(xlabel="taken for", ylabel="class", title=f"{counts.sum():,} {split} {things}")
     if classes <= LISTED:
         axes.set_xticks(range(classes), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(classes), names)
