@@ -8,10 +8,9 @@ import numpy as np
 
 from experiments import _graph_fits as fits
 from jaxdl import data, models, tasks
-from jaxdl.data.graphs import Graph
 
 
-def blocks(edges: int) -> Graph:
+def blocks(edges: int) -> Any:
     """A block model of 10 classes with about so many directed edges, 10 a node; the classes of all nodes are known."""
     graph = data.graphs.equal_blocks(edges // 100 * 10, 10, 10.0, 0.9, 32, 3.0, seed=0)
     return graph._replace(splits={"train": np.arange(len(graph.ids))})
@@ -30,7 +29,7 @@ class Cost(NamedTuple):
     bytes: int
 
 
-def cost(network: Any, graph: Graph, rate: float, attention: float, count: int) -> Cost:
+def cost(network: Any, graph: Any, rate: float, attention: float, count: int) -> Cost:
     """What `count` epochs of training in one program cost.
 
     Adam with a learning rate of 0.01, weight decay 5e-4 on all parameters; dropout of `rate` on inputs and hidden
@@ -86,7 +85,7 @@ def cost(network: Any, graph: Graph, rate: float, attention: float, count: int) 
     return Cost(epoch, once, parameters, memory.argument_size_in_bytes + memory.temp_size_in_bytes)
 
 
-def networks(graph: Graph) -> dict[str, Any]:
+def networks(graph: Any) -> dict[str, Any]:
     """The networks of both sides: the published ones for Cora."""
     classes = len(graph.names)
     return {"GCN": models.graph.GCN((16,), classes), "GAT": models.graph.GAT((8,), classes, heads=(8, 1))}

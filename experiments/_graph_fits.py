@@ -45,14 +45,14 @@ def changes(config: Any, method: str) -> dict[str, Any]:
     gat = config.gat
     if method != GAT:
         return {}
-    rates = {f"hyper.{name}": gat.dropout for name in jaxdl.tasks.nodes.RATES}
+    rates = {f"hyper.{name}": gat.dropout for name in jaxdl.tasks.NODE_RATES}
     return {"hyper.learning_rate": gat.learning_rate} | rates
 
 
 def check(config: Any, runs: Any, counts: dict[str, int]) -> None:
     """UserError for rates of dropping outside [0, 1), and for `counts`, {key: value}, that are not above 0."""
     for row in runs.rows:
-        jaxdl.tasks.check_dropping(row.hyper, jaxdl.tasks.nodes.RATES)
+        jaxdl.tasks.check_dropping(row.hyper, jaxdl.tasks.NODE_RATES)
     positive(counts | {"every": config.every})
 
 

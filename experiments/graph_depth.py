@@ -17,7 +17,6 @@ from experiments import _graph_fits as fits
 from experiments._trainability_signals import initial
 from jaxdl.errors import UserError, unknown
 from jaxdl.study import Done, Study, divergence
-from jaxdl.study import figures as draw
 
 KINDS = {
     "plain": (False, False), "residual": (True, False), "norm": (False, True), "residual+norm": (True, True),
@@ -164,6 +163,8 @@ def notes(config: Any, results: Any) -> list[str]:
 
 def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, Any]:
     """Errors and distances against depth, and the distance at each layer of the deepest networks."""
+    from jaxdl.study import figures as draw  # matplotlib, for the first time
+
     found, kinds = {}, {}
     for kind in config.compare.kinds:
         rows = {depth: results.row(label(kind, depth)) for depth in config.compare.depths}

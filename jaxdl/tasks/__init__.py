@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "regularised": ["average_thinned", "classify_regularised"],
         "sparsity": ["kl_sparsity"],
         "steps_to_loss": ["steps_to_loss"],
-        "strengths": ["check_dropping", "check_rates", "check_strengths"],
+        "strengths": ["NODE_RATES", "check_dropping", "check_rates", "check_strengths"],
         "task": ["Task"],
     },
 )

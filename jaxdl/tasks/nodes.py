@@ -15,9 +15,8 @@ from jaxdl.models import propagation
 from jaxdl.models.graph import Features, GraphNoise, NodeNetwork, propagate_labels
 from jaxdl.models.propagation import Matrix
 from jaxdl.tasks.classification import per_example
+from jaxdl.tasks.strengths import NODE_RATES
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
-
-RATES = ("input_dropout", "hidden_dropout", "attention_dropout")
 
 
 def structure(graph: Graph) -> jraph.GraphsTuple:
@@ -54,7 +53,7 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
         return network.init(key, features, operator)["params"], {}
 
     def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
-        noise = GraphNoise(key, position, *(run["hyper"][name] for name in RATES))
+        noise = GraphNoise(key, position, *(run["hyper"][name] for name in NODE_RATES))
         values = per_example(logits(params, batch["member"], noise), batch)
         return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
 

@@ -6,6 +6,7 @@ from jaxdl.errors import UserError
 
 UNBOUNDED_UNITS = ("relu", "linear")
 RATES = ("input_dropout", "hidden_dropout", "input_gaussian", "hidden_gaussian", "dropconnect")
+NODE_RATES = ("input_dropout", "hidden_dropout", "attention_dropout")  # of `classify_nodes`
 
 
 def check_strengths(hyper: dict[str, float], unit: str) -> None:

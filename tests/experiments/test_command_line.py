@@ -14,6 +14,7 @@ from jaxdl.training.stopping import Requests
 STUDIES = (
     *("greedy_pretraining", "deep_autoencoder", "vae_reparameterization"),
     *("classifier", "resnet_depth", "invariance", "dropout_ablation", "trainability"),
+    *("graph_nodes", "graph_depth", "graph_classify"),
 )
 GREEDY = "experiments.greedy_pretraining"
 SMOKE = "--config=configs/greedy_pretraining.py:smoke"

@@ -20,7 +20,7 @@ def problem(**rates):
     graph = jraph.GraphsTuple(features, None, receivers, senders, None, np.array([8]), np.array([16]))
     network = graphs.GCN((5,), 3)
     task = tasks.classify_nodes(network, jnp.asarray(features), network.operator(graph))
-    hyper = {name: jnp.float32(rates.get(name, 0)) for name in tasks.nodes.RATES}
+    hyper = {name: jnp.float32(rates.get(name, 0)) for name in tasks.NODE_RATES}
     run = {"seed": jnp.uint32(0), "hyper": hyper}
     return task, task.init(run, jax.random.key(0)), run
 
