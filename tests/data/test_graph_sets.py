@@ -24,7 +24,7 @@ def test_blocks_have_the_degree_and_the_homophily_that_are_asked_for():
 
 def test_a_split_is_random_or_official(tmp_path):
     source = data.node_source(settings(train=3, validation=5))
-    assert [len(source.data[split]["node"]) for split in source.data] == [12, 20, 400 - 32]
+    assert [len(source.data[split]["member"]) for split in source.data] == [12, 20, 400 - 32]
     with pytest.raises(UserError, match="block_model has no official train and no validation and no test nodes"):
         data.node_source(settings(), "public")
     nodes = np.arange(12)
@@ -33,7 +33,7 @@ def test_a_split_is_random_or_official(tmp_path):
         train=nodes[:4], validation=nodes[4:8], test=nodes[8:],
     )  # fmt: skip
     public = data.node_source(settings("graph_npz", dir=str(tmp_path / "ring.npz"), split="public"))
-    np.testing.assert_array_equal(public.data["validation"]["node"], nodes[4:8])
+    np.testing.assert_array_equal(public.data["validation"]["member"], nodes[4:8])
     assert public.prepare is None and public.batch_size == 4 and len(public.graph.senders) == 24
 
 
