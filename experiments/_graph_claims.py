@@ -8,8 +8,6 @@ from jaxdl.study import Published
 
 KIPF, VELICKOVIC = "Kipf & Welling 2017", "Velickovic et al. 2018"
 MARGIN = 0.01  # of accuracies: "no better" is better by less than this
-MARGIN_EXPONENT = {"spectral": 0.5, "others": 0.25}
-POWER = {True: 3, False: 1}  # of the spectral network, and of others
 # Accuracies: Kipf & Welling 2017, Table 2 and section 6.1 (means of 100 initialisations, of 10 random splits with
 # their standard error); Velickovic et al. 2018, Table 2 (100 runs).
 TABLES = {
@@ -60,12 +58,12 @@ def claims(config: Any) -> list[Any]:
         ]  # fmt: skip
     for method in config.cost.methods:
         spectral = method == SPECTRAL
-        margin = MARGIN_EXPONENT["spectral" if spectral else "others"]
+        power, margin = (3, 0.5) if spectral else (1, 0.25)
         what = "The eigenvectors of the spectral network take" if spectral else f"An epoch of {method} takes"
         found.append(judged.Claim(
             f"cost-of-{method}",
             f"{what} time in proportion to the {'cube of the nodes' if spectral else 'edges'}: the fitted exponent is "
-            f"{POWER[spectral]}, within {margin:g}",
+            f"{power}, within {margin:g}",
             "Defferrard et al. 2016, section 2; Kipf & Welling 2017, section 3", "train_exponent_excess",
             ({f"cost-{method}": 1.0},), "equal", margin,
         ))  # fmt: skip

@@ -51,7 +51,7 @@ def confusions(config: Any, source: Any, row: Any, fit: Callable) -> np.ndarray:
         return own["label"], task.predict(params, {}, own["member"], run).argmax(axis=1)
 
     for number in range(len(row.runs)):
-        label, guess = guessed(*jax.tree.map(lambda leaf: leaf[number], (params, group.arrays())))  # noqa: B023
+        label, guess = guessed(*jax.tree.map(lambda leaf, n=number: leaf[n], (params, group.arrays())))
         np.add.at(counts, (np.asarray(label), np.asarray(guess)), 1)
     return counts
 

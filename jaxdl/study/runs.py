@@ -88,8 +88,10 @@ class Runs:
 
     def grouped(self, key: Callable[[Run], Any]) -> list[tuple[Any, "Runs"]]:
         """[(value, the runs whose key it is)] of each value of key(row), in the order of the runs."""
-        values = [key(row) for row in self.rows]
-        different = [value for number, value in enumerate(values) if value not in values[:number]]
+        values, different = [key(row) for row in self.rows], []
+        for value in values:  # perhaps a dictionary, which can't be hashed
+            if value not in different:
+                different.append(value)
         return [(value, self.where(np.array([each == value for each in values]))) for value in different]
 
     def distinct(self, *without: str) -> tuple["Runs", np.ndarray]:
