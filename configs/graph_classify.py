@@ -8,6 +8,12 @@ PRESET    data              what
 default   three families    600 graphs of 16 to 32 nodes
 smoke     three families    does everything run? Seconds, most of them compilation
 tu        a TU folder       --config.data.dir=FOLDER; 10 folds, 350 epochs, as the field does
+
+Default, test error in %, mean +- 95 % interval over 10 seeds, on 2 CPU cores with jax 0.10.2; guessing: 66.67
+    counts 66.71 +- 1.21, sage-mean 66.67 +- 0.00, sage-max 66.67 +- 0.00, gcn 17.43 +- 14.67, gin-mean 7.10 +- 5.08,
+    gin 3.52 +- 1.69, messages 8.10 +- 12.07 (9 seeds from 1.0 to 8.6, one that jumps to 55.7 in its last steps)
+All 7 claims hold. The rate is constant because that had gin's least validation error: 3.4, with a cosine 6.6, halved
+six times as in `tu` 7.8; messages alone is better with a cosine, 2.1 instead of 7.8. `tu` was never run on the real sets.
 """
 
 from ml_collections import ConfigDict

@@ -32,8 +32,8 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
         found["learning_curves"] = draw.bands(curves, "step", "validation error")
     if "gin" in rows and not rows["gin"].failed + rows["gin"].absent:
         row = rows["gin"]
-        things = f"graphs, {len(row.runs)} {'folds' if config.data.folds else 'seeds'} of gin,"
-        found["confusion"] = confusion(confusions(config, source, row, fit), source.names, "tested", things)
+        things = f"graphs\n{len(row.runs)} {'folds' if config.data.folds else 'seeds'} of gin"
+        found["confusion"] = confusion(confusions(config, source, row, fit), source.names, "test", things)
     return found
 
 

@@ -3,7 +3,7 @@
 Graph convolutional networks of 2 to 16 layers, plain, with residual connections, or with normalised distances between
 nodes: how often they are right, and how far apart the nodes' features are before and after training.
 
-Minutes: 3 (a block model, 2 CPU cores).
+Minutes: 10 (a block model, 2 CPU cores).
 """
 
 import functools
