@@ -101,6 +101,7 @@ def random_bytes(key: Array, position: Array, shape: tuple[int, ...]) -> Array:
     return bytes.reshape(len(position), -1)[:, :size].reshape(-1, *shape)  # [B, 8 half] -> [B, *shape]
 
 
+@jax.jit  # its many operations are traced once for all programs of a size
 def _threefry(key: Array, first: Array, second: Array) -> tuple[Array, Array]:
     """Two random words for each pair of words and a key uint32 [2]."""
     keys = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA)

@@ -51,6 +51,24 @@ def quick_compilation(compiling_quickly):
         yield
 
 
+CACHE = os.environ.get("JAXDL_CACHE_DIR")
+
+
+@pytest.fixture(scope="session")
+def lasting_cache():
+    """A context with the cache of data that users have: for whole sets whose decoding is not what is tested."""
+
+    @contextlib.contextmanager
+    def lasting():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("JAXDL_CACHE_DIR", raising=False)
+            if CACHE is not None:
+                patch.setenv("JAXDL_CACHE_DIR", CACHE)
+            yield
+
+    return lasting
+
+
 @pytest.fixture(scope="session")
 def tfds_dir():
     """The folder with prepared TFDS sets (MNIST); tests that need it skip where there is none."""

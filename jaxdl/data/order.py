@@ -5,7 +5,9 @@ walking for the few positions that fall outside (Black & Rogaway 2002, "Ciphers 
 domains"). The same arithmetic runs in numpy and in jax: 32-bit unsigned integers only.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,10 +25,30 @@ def index(order_seed: Any, epoch: Any, position: Any, size: int) -> Any:
 
     position: uint32 [B], each < size. Returns uint32 [B], a numpy array for numpy input, else a jax array.
     """
+    if any(isinstance(value, Array) for value in (order_seed, epoch, position)):
+        return _traced(*(jnp.asarray(value, np.uint32) for value in (order_seed, epoch, position)), size)
+    permute = _permutation(*(np.asarray(value, np.uint32) for value in (order_seed, epoch)), size)
+    place = permute(np.asarray(position, np.uint32))
+    while (place >= size).any():
+        place = np.where(place < np.uint32(size), place, permute(place))
+    return place
+
+
+@functools.partial(jax.jit, static_argnums=3)  # its many operations are traced once, whatever programs they are part of
+def _traced(order_seed: Array, epoch: Array, position: Array, size: int) -> Array:
+    permute = _permutation(order_seed, epoch, size)
+
+    def walk(place: Array) -> Array:
+        return jnp.where(place < np.uint32(size), place, permute(place))
+
+    return jax.lax.while_loop(lambda at: (at >= np.uint32(size)).any(), walk, permute(position))
+
+
+def _permutation(order_seed: Any, epoch: Any, size: int) -> Callable[[Any], Any]:
+    """Of [0, rows * columns), the same in numpy and in jax."""
     columns = math.isqrt(size - 1) + 1
     rows = -(-size // columns)
-    library = jnp if any(isinstance(value, Array) for value in (order_seed, epoch, position)) else np
-    key = _mix(_mix(library.asarray(order_seed, np.uint32).reshape(1)) ^ library.asarray(epoch, np.uint32))
+    key = _mix(_mix(order_seed.reshape(1)) ^ epoch)
 
     def permute(place: Any) -> Any:
         row, column = place // np.uint32(columns), place % np.uint32(columns)
@@ -38,15 +60,7 @@ def index(order_seed: Any, epoch: Any, position: Any, size: int) -> Any:
                 column = (column + _mix(row ^ salt) % np.uint32(columns)) % np.uint32(columns)
         return row * np.uint32(columns) + column
 
-    def walk(place: Any) -> Any:
-        return library.where(place < np.uint32(size), place, permute(place))
-
-    place = permute(library.asarray(position, np.uint32))
-    if library is jnp:
-        return jax.lax.while_loop(lambda at: (at >= np.uint32(size)).any(), walk, place)
-    while (place >= size).any():
-        place = walk(place)
-    return place
+    return permute
 
 
 def places(order_seed: Any, step: Any, position: Any, size: int, batch_size: int) -> Any:

@@ -375,11 +375,14 @@ def escaped(text: str) -> str:
 
 def save_figures(folder: Path, figures: dict[str, Any]) -> list[Path]:
     """Write each figure as PNG, SVG and PDF; returns the paths of the PNGs."""
+    import matplotlib
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         for form in FORMS:
             draft = folder / f"{name}.draft.{form}"
             figure.savefig(draft, dpi=130)
-            figure.set_layout_engine("none")  # the places of all parts stand: each further search costs a drawing
+            with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+                figure.set_layout_engine(None)  # the places of all parts stand: each further search costs a drawing
             draft.replace(folder / f"{name}.{form}")
     return [folder / f"{name}.png" for name in figures]

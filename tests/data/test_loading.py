@@ -154,6 +154,20 @@ DRAWN = ("rendered_digits", "shapes")
 FILES = {"digits": None, "npz": "own.npz", "csv": "own.csv"}  # data.dir, where it is not the folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rendered_once(here, lasting_cache):
+    """The rendered digits are those of the lasting cache: rendering them takes seconds, and has tests of its own."""
+    read = loading.SETS["rendered_digits"].read
+
+    def lasting(settings):
+        with lasting_cache():
+            return read(settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(loading.SETS, "rendered_digits", loading.SETS["rendered_digits"]._replace(read=lasting))
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(here):
     """name -> Made, made on first use."""

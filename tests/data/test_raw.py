@@ -442,8 +442,9 @@ def test_an_interrupted_reading_leaves_nothing_and_the_next_one_works(folder, ca
 # The real thing.
 
 
-def test_idx_of_real_mnist_is_the_same_set_as_that_of_tfds(folder, tfds_dir):
-    known = tfds.read("mnist", tfds_dir, canonical=True)
+def test_idx_of_real_mnist_is_the_same_set_as_that_of_tfds(folder, tfds_dir, lasting_cache):
+    with lasting_cache():
+        known = tfds.read("mnist", tfds_dir, canonical=True)
     draw = np.random.default_rng(0)
     for split, images, labels in (("train", TRAIN_IMAGES, TRAIN_LABELS), ("test", TEST_IMAGES, TEST_LABELS)):
         order = draw.permutation(len(known.splits[split]["label"]))

@@ -1,16 +1,32 @@
 """The launches that several tests look at, each made once."""
 
+import contextlib
 import fcntl
 import os
 import pickle
 import signal
 
 import pytest
-from launching import EIGHT_DEVICES, EVERY_CALL, QUICK_COMPILATION, TINY, checkpoints, files, interrupt, launch
+from launching import BRIEFLY, EIGHT_DEVICES, EVERY_CALL, QUICK_COMPILATION, TINY, checkpoints, files, interrupt, launch
 
 GREEDY, DEEP = "experiments.greedy_pretraining", "experiments.deep_autoencoder"
 SMOKE = "--config=configs/{}.py:smoke"
 TWO_LAYERS = "--only=random-2,denoising-2"  # of the greedy study: layers, and the network above them
+
+
+@pytest.fixture(scope="session")
+def png_alone():
+    """A context in which PNGs alone are drawn of figures; see PNG_ALONE."""
+
+    @contextlib.contextmanager
+    def alone():
+        from jaxdl.study import report
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report, "FORMS", ("png",))
+            yield
+
+    return alone
 
 
 def straight(folder):
@@ -19,7 +35,7 @@ def straight(folder):
     seen = {}
 
     def go(name, *options, tiny=TINY):
-        done = launch(GREEDY, *tiny, *options, f"--workdir={workdir}", **QUICK_COMPILATION)
+        done = launch(GREEDY, *tiny, *options, f"--workdir={workdir}", **BRIEFLY)
         times = {path: (workdir / path).stat().st_mtime_ns for path in files(workdir)}
         programs = {str(path.relative_to(workdir)) for path in workdir.glob("programs/*/*/*/*")}
         seen[name] = done, files(workdir), times, programs
@@ -48,7 +64,7 @@ def newest_parameters(workdir):
 def fresh(folder):
     """All seeds at once."""
     workdir = folder / "fresh"
-    return launch(GREEDY, *TINY, "--seeds=3", f"--workdir={workdir}", **QUICK_COMPILATION), files(workdir)
+    return launch(GREEDY, *TINY, "--seeds=3", f"--workdir={workdir}", **BRIEFLY), files(workdir)
 
 
 def damage(path, cut):
@@ -84,11 +100,11 @@ def killed(folder):
         "during a save": saving,
     }
     for name, moment in moments.items():
-        seen[name] = interrupt(*command, number=signal.SIGKILL, when=moment, **QUICK_COMPILATION)
+        seen[name] = interrupt(*command, number=signal.SIGKILL, when=moment, **BRIEFLY)
     seen["kept"] = [path.name for path in checkpoints(workdir, "depth2")]
     damage(checkpoints(workdir, "depth2")[-1], cut=True)
-    seen["during the report"] = interrupt(*command, number=signal.SIGKILL, when=reporting, **QUICK_COMPILATION)
-    seen["end"] = launch(*command, **QUICK_COMPILATION)
+    seen["during the report"] = interrupt(*command, number=signal.SIGKILL, when=reporting, **BRIEFLY)
+    seen["end"] = launch(*command, **BRIEFLY)
     return seen, files(workdir), newest_parameters(workdir)
 
 
@@ -103,7 +119,7 @@ def stopped(folder):
         return logged and not checkpoints(workdir, "autoencoder_layer1")
 
     def second_launcher():
-        seen["second launcher"] = launch(*command, **QUICK_COMPILATION)
+        seen["second launcher"] = launch(*command, **BRIEFLY)
 
     def content(fit):
         return {
@@ -114,22 +130,22 @@ def stopped(folder):
         }
 
     seen["SIGTERM"] = interrupt(
-        *command, number=signal.SIGTERM, when=training, meanwhile=second_launcher, **QUICK_COMPILATION
+        *command, number=signal.SIGTERM, when=training, meanwhile=second_launcher, **BRIEFLY
     )
     seen["saved"] = [path.name for path in checkpoints(workdir, "autoencoder_layer1")]
     seen["before"] = content("autoencoder_layer1")
     # Room for programs in the compile cache and for rows of metrics, but not for a checkpoint.
-    seen["full disk"] = launch(*command, EVERY_CALL, limit=100_000, **QUICK_COMPILATION)
+    seen["full disk"] = launch(*command, EVERY_CALL, limit=100_000, **BRIEFLY)
     seen["after"] = content("autoencoder_layer1")
     seen["SIGINT"] = interrupt(
         *command,
         EVERY_CALL,
         number=signal.SIGINT,
         when=lambda: len(checkpoints(workdir, "depth2")) == 2,
-        **QUICK_COMPILATION,
+        **BRIEFLY,
     )
     damage(checkpoints(workdir, "depth2")[-1], cut=False)
-    seen["end"] = launch(*command, **QUICK_COMPILATION)
+    seen["end"] = launch(*command, **BRIEFLY)
     return seen, files(workdir), newest_parameters(workdir)
 
 

@@ -35,6 +35,10 @@ EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 # have the same one. `deep_smoke` and others run the programs that users get.
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
 
+# Of each figure the PNG alone: the other forms take twice as long. The smoke presets are drawn in all of them.
+PNG_ALONE = {"PICTURES": "png"}
+BRIEFLY = QUICK_COMPILATION | PNG_ALONE
+
 # The greedy study in three fits (two layers, then fine-tuning), 12 evaluations in each; with QUICK_COMPILATION, a fit
 # takes a second or so.
 TINY = (
@@ -90,11 +94,14 @@ def go_on(words: list[str], limit: int, cwd: Path, changes: dict[str, str], outp
     """In the new process: what `python -m WORDS...` does after its imports."""
     import jax
 
+    from jaxdl.study import report
+
     for number, path in enumerate(output, 1):
         os.dup2(os.open(path, os.O_WRONLY), number)
     if limit:  # Python ignores SIGXFSZ: a write beyond the limit fails, as it does on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     os.chdir(cwd)
+    report.FORMS = tuple(changes.pop("PICTURES", "").split()) or report.FORMS
     os.environ.update(changes)
     for name, value in changes.items():  # JAX read its own when it was imported
         if name.startswith("JAX_"):

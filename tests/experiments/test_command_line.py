@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from launching import QUICK_COMPILATION, ROOT, TINY, launch, launch_anew
@@ -191,11 +192,15 @@ def test_a_dry_run_of_a_subset(tmp_path):
 def quick(*words):
     """(output, seconds) of `python -m WORDS...`, which must not import JAX."""
     command = [sys.executable, "-X", "importtime", "-m", *words]
+    since = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - since
     modules = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "experiments" in modules
     assert not {module.split(".")[0] for module in modules} & {"jax", "flax", "optax", "matplotlib", "orbax", "sklearn"}
-    return done.stdout, min(launch_anew(*words).seconds for _ in range(2))
+    if seconds < 1:  # though it lists its imports
+        return done.stdout, seconds
+    return done.stdout, min(launch_anew(*words).seconds for _ in range(2))  # what else the machine does may slow one
 
 
 def test_the_list_of_studies_needs_no_jax_and_less_than_a_second():

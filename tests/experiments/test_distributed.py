@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from launching import QUICK_COMPILATION, launch, start
+from launching import BRIEFLY, launch, start
 
 COMMAND = (
     "experiments.greedy_pretraining",
@@ -27,7 +27,7 @@ def both(folder):
     address, since = f"localhost:{free_port()}", time.monotonic()
     where = ("--distributed", f"--coordinator={address}", "--hosts=2")
     started = [
-        start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}", **QUICK_COMPILATION)
+        start(*COMMAND, *where, f"--host={number}", f"--workdir={folder / str(number)}", **BRIEFLY)
         for number in range(2)
     ]
     return [process.end(since) for process in started]
@@ -37,7 +37,7 @@ def both(folder):
 def hosts(tmp_path_factory):
     """Both hosts to their ends, then the whole by one process."""
     folder = tmp_path_factory.mktemp("hosts")
-    return folder, both(folder), launch(*COMMAND, f"--workdir={folder / 'alone'}", **QUICK_COMPILATION)
+    return folder, both(folder), launch(*COMMAND, f"--workdir={folder / 'alone'}", **BRIEFLY)
 
 
 def test_host_0_has_the_results_of_all_and_they_are_those_of_one_process(hosts):

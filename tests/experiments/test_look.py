@@ -16,6 +16,13 @@ from jaxdl.study.finished import Model
 MAPS = ["convolution_1", "batch_norm_1", "convolution_2", "batch_norm_2", "convolution_3", "batch_norm_3"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quickly(compiling_quickly, png_alone):
+    """Most of a look is compilation and pictures; numbers are compared with those of programs compiled as quickly."""
+    with compiling_quickly(), png_alone():
+        yield
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A launch that trained the three-block network on a few digits."""
