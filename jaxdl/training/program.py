@@ -134,9 +134,9 @@ class Program:
         def start(run: Any, _: Any) -> State:
             return init(run, seen["train"])
 
-        self.choose = self.spread.program(devices.named(choose, "choose"))
-        self.prepare = self.spread.program(devices.named(prepare, "prepare"))
-        self.init = self.spread.program(devices.named(start, "init"))
+        self.choose = self.spread.program(devices.named(choose, "choose"), once=True)
+        self.prepare = self.spread.program(devices.named(prepare, "prepare"), once=True)
+        self.init = self.spread.program(devices.named(start, "init"), once=True)
         self.advance = self.spread.program(advance, donate=True)
         self.evaluate = self.spread.program(evaluate)
         self.keep = jax.jit(devices.named(keep_best, "keep"), donate_argnums=0)
