@@ -8,6 +8,7 @@ PRESET    data                what
 default   a block model of 400 nodes and the karate club, random splits
 full      the same        all methods, and what some of them cost, in seconds
 smoke     the same, smaller   does everything run? Seconds, most of them compilation
+large     100,000 nodes       a block model with a million edges; whole, and by sampled neighbourhoods
 cora      Cora                the papers' recipes, 100 seeds, the public split and random ones
 citeseer  Citeseer            the same
 pubmed    PubMed              the same
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from configs import sections
 from jaxdl.errors import unknown
 
-PRESETS = ("default", "smoke", "full", "cora", "citeseer", "pubmed")
+PRESETS = ("default", "smoke", "full", "large", "cora", "citeseer", "pubmed")
 
 
 def get_config(preset="default"):
@@ -41,6 +42,7 @@ def get_config(preset="default"):
         decayed="bias=0,.*=1",
     )  # fmt: skip
     config.label_propagation = dict(steps=100)
+    config.sampling = dict(fanouts=(25, 10), batch_size=64)  # of sampled-METHOD; Hamilton et al. 2017, section 4
     config.spectral = dict(most_nodes=2000)
     config.karate_club = dict(train=1, validation=3)  # of each faction
     config.compare = dict(
@@ -62,8 +64,14 @@ def get_config(preset="default"):
             "mlp", "label-propagation", "gcn", "chebyshev-1", "chebyshev-2", "chebyshev-3", "gat", "sage-mean",
             "sage-max", "sage-lstm", "gin",
         )  # fmt: skip
+    if preset == "large":
+        config.seeds, config.every, config.gat.every = 3, 50, 50
+        config.data.blocks.nodes, config.data.blocks.degree = 100_000, 10.0
+        config.data.train, config.data.validation = 100, 250
+        config.compare.methods = ("mlp", "label-propagation", "gcn", "sage-mean", "sampled-sage-mean")
+        config.compare.karate_club = ()
     if preset == "full":
-        config.compare.methods += ("spectral",)
+        config.compare.methods += ("sampled-sage-mean", "spectral")
         config.compare.karate_club = ("mlp", "label-propagation", "gcn", "gat", "spectral")
         config.cost.methods = ("spectral", "gcn", "gat", "sage-mean")
     if preset in ("cora", "citeseer", "pubmed"):

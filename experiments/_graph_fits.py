@@ -12,13 +12,18 @@ from jaxdl.errors import UserError, unknown
 
 LABEL_PROPAGATION = "label-propagation"
 CHEBYSHEV, GAT, SPECTRAL = "chebyshev-", "gat", "spectral"
+# "sampled-gcn" is trained on sampled neighbourhoods. An LSTM's and the spectral network's operators read the whole
+# graph, and a Chebyshev layer of degree K hears from K steps away.
+SAMPLED, SAMPLES = "sampled-", ("gcn", GAT, "sage-mean", "sage-max", "gin")
 
 
 def network(config: Any, method: str, classes: int) -> Any:
     """The network that a method names: GAT with the section `gat`, all others with the section `model`."""
     graph, model, gat = jaxdl.models.graph, config.model, config.gat
-    names = [*_FAMILIES, *(f"{CHEBYSHEV}{degree}" for degree in (1, 2, 3)), GAT]
+    names = [*_FAMILIES, *(f"{CHEBYSHEV}{degree}" for degree in (1, 2, 3)), GAT, *(SAMPLED + name for name in SAMPLES)]
     shared = (tuple(model.widths), classes)
+    if method.startswith(SAMPLED) and method in names:
+        return network(config, method.removeprefix(SAMPLED), classes)
     if method in _FAMILIES:
         return _FAMILIES[method](graph, shared)
     if method == GAT:
@@ -43,7 +48,7 @@ _FAMILIES: dict[str, Callable] = {
 def changes(config: Any, method: str) -> dict[str, Any]:
     """What a method's own paper sets otherwise than `hyper` does."""
     gat = config.gat
-    if method != GAT:
+    if method.removeprefix(SAMPLED) != GAT:
         return {}
     rates = {f"hyper.{name}": gat.dropout for name in jaxdl.tasks.NODE_RATES}
     return {"hyper.learning_rate": gat.learning_rate} | rates
@@ -84,6 +89,15 @@ def objective(config: Any, source: Any, settings: dict[str, Any]) -> Any:
         return jaxdl.tasks.label_propagation(graph, train, config.label_propagation.steps)
     net = network(config, method, source.classes)
     nodes = jaxdl.tasks.nodes
+    if method.startswith(SAMPLED):
+        fanouts = config.sampling.fanouts
+        if len(fanouts) != len(config.model.widths) + 1 or min(fanouts) < 1:
+            raise UserError(
+                f"sampling.fanouts={tuple(fanouts)} is not possible: valid are at least 1 neighbour for each of the "
+                f"{len(config.model.widths) + 1} layers"
+            )
+        around = jaxdl.data.neighbours.neighbours(graph)
+        return jaxdl.tasks.classify_sampled(net, nodes.dense(graph), around, fanouts)
     if method == SPECTRAL and len(graph.ids) > config.spectral.most_nodes:
         raise UserError(
             f"{SPECTRAL} is not possible with {len(graph.ids):,} nodes: its eigenvectors take time with their cube; "
@@ -106,8 +120,11 @@ def trained(config: Any, source: Any, settings: dict[str, Any], group: Any, fit:
     if method == LABEL_PROPAGATION:
         rule = jaxdl.training.optimizer(config.optimizer, 1)
         return fit(name, task, rule, source, unlogged(group), steps=0)
-    own = config.gat if method == GAT else config
-    steps = jaxdl.training.duration(own, source.steps_per_epoch, "gat." if method == GAT else "")
+    if method.startswith(SAMPLED):
+        source = jaxdl.data.members.sampled(source, config.sampling.batch_size)
+    gat = method.removeprefix(SAMPLED) == GAT
+    own = config.gat if gat else config
+    steps = jaxdl.training.duration(own, source.steps_per_epoch, "gat." if gat else "")
     rule = dict(config.optimizer.as_dict()) | {"weight_decay": own.decayed}
     optimizer = jaxdl.training.optimizer(types.SimpleNamespace(**rule), steps)
     options = dict(steps=steps, every=own.every, patience=own.patience, select=("validation_loss", "min"))

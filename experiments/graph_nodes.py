@@ -39,8 +39,11 @@ def variants(config: Any) -> dict[str, dict[str, Any]]:
 
 def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
     """One fit for all seeds of a method on a split."""
-    whole = (config.gat, config.label_propagation, config.spectral, config.karate_club, config.cost, config.compare)
-    for section in whole:
+    sections = (
+        config.gat, config.label_propagation, config.sampling, config.spectral, config.karate_club, config.cost,
+        config.compare,
+    )  # fmt: skip
+    for section in sections:
         section.as_dict()  # not all variants look at all of them
     gat = {f"gat.{name}": getattr(config.gat, name) for name in ("units", "heads", "output_heads")}
     counts = {f"model.widths[{place}]": width for place, width in enumerate(config.model.widths)}

@@ -27,6 +27,7 @@ class Members(NamedTuple):
     prepare: (run, split) -> split; where each run has its own random split, what is in it
     batch_size: all training nodes, so that a step is an epoch; or some graphs
     width: how many runs go side by side on a device; None: as the table of `training.devices` has it
+    evaluation_batch: at most so many are measured at once; None: as `training.program` has it
 
     The other fields say that nothing is normalised, streamed, chosen or augmented.
     """
@@ -39,6 +40,7 @@ class Members(NamedTuple):
     graph: graphs.Graph
     prepare: Callable[[Run, Split], Split] | None = None
     width: int | None = None
+    evaluation_batch: int | None = None
     normalisation: Normalisation = Normalisation("unit", 1.0)
     order: str = "seed"
     streamed: bool = False
@@ -88,7 +90,10 @@ def of_nodes(name: str, graph: graphs.Graph, random: tuple[int, int] | None = No
     else:
         rows = graphs.random_splits(graph, 0, *random)
     data = {split: {"member": rows[split], "label": graph.labels[rows[split]]} for split in rows}
-    whole = Members(name, data, graph.names, graph.fingerprint, len(rows["train"]), graph)
+    # All nodes at once: what reads the whole graph reads it once for each batch.
+    whole = Members(
+        name, data, graph.names, graph.fingerprint, len(rows["train"]), graph, evaluation_batch=len(graph.ids)
+    )
     if random is None:
         return whole
     known = np.flatnonzero(graph.labels >= 0).astype(np.int32)
@@ -104,6 +109,18 @@ def of_nodes(name: str, graph: graphs.Graph, random: tuple[int, int] | None = No
 
     # Random splits of other sizes, and the official ones, are other data.
     return whole._replace(prepare=prepare, fingerprint=f"{graph.fingerprint} random {random[0]} {random[1]}")
+
+
+def sampled(nodes: Members, batch_size: int) -> Members:
+    """The same nodes in batches, for a task that reads the neighbourhoods of a batch alone.
+
+    Raises UserError for a batch of more nodes than there are to train on.
+    """
+    most = len(nodes.data["train"]["label"])
+    if not 0 < batch_size <= most:
+        raise UserError(f"a batch of {batch_size} nodes is not possible: valid is 1 to {most}, those to train on")
+    # Each run draws neighbourhoods of its own: side by side they would share nothing.
+    return nodes._replace(batch_size=batch_size, width=1, evaluation_batch=None)
 
 
 def of_graphs(name: str, graph: graphs.Graph, batch_size: int, train: int, validation: int) -> Members:

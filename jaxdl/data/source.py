@@ -87,6 +87,7 @@ class Source(NamedTuple):
         frozen layers), float32 [N, ...]. None: the images, normalised
     subset: (run, labels [N]) -> rows [examples]; the part of the training split that a run trains on. None: all
     width: how many runs go side by side on a device; None: as the table of `training.devices` has it
+    evaluation_batch: at most so many are measured at once; None: as `training.program` has it
     augment: (run, step, position [B], image [B, ...] in [0, 1]) -> image; what happens to the images of a training
         batch before they are normalised, see `augmentation.augmented`. None: nothing
     """
@@ -105,6 +106,7 @@ class Source(NamedTuple):
     examples: int = 0
     augment: Callable[[Run, Array, Array, Array], Array] | None = None
     width: int | None = None
+    evaluation_batch: int | None = None
 
     @property
     def classes(self) -> int:

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradients": ["gradient_moments"],
         "graphs": ["Shapes", "classify_graphs"],
         "importance": ["log_likelihood"],
-        "nodes": ["classify_nodes", "label_propagation"],
+        "nodes": ["classify_nodes", "classify_sampled", "label_propagation"],
         "reconstruction": ["reconstruct"],
         "regression": ["regress"],
         "regularised": ["average_thinned", "classify_regularised"],

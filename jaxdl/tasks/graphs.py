@@ -15,7 +15,7 @@ from jaxdl.models import propagation
 from jaxdl.models.propagation import Matrix
 from jaxdl.models.whole_graphs import GraphBatch
 from jaxdl.tasks.classification import per_example
-from jaxdl.tasks.nodes import features
+from jaxdl.tasks.nodes import dense
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
 
 
@@ -29,8 +29,7 @@ class Shapes:
     """
 
     def __init__(self, graph: Graph, operator: Matrix, batch_size: int, count: int = 3, most_nodes: int = 0) -> None:
-        found = features(graph)
-        self.features = propagation.multiply(found, jnp.eye(found.columns)) if isinstance(found, Matrix) else found
+        self.features = dense(graph)
         self.operator, self.batch_size, self.count, self.most_nodes = operator, batch_size, count, most_nodes
         self.nodes = graph.sizes.astype(np.int32)  # [G]
         ends = np.cumsum(graph.sizes)

