@@ -5,7 +5,7 @@ their surroundings: networks that add up what neighbours say, others that take i
 with features of edges and graphs, and a perceptron that is told counts alone. With a preset, a set of TU Dortmund's in
 ten folds.
 
-Minutes: 3 (three families, 2 CPU cores).
+Minutes: 5 (three families, 2 CPU cores).
 """
 
 from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ Every method sees the same splits: a perceptron that sees no edge, labels that s
 Chebyshev polynomials of the Laplacian, attention, GraphSAGE's aggregators, GIN and the spectral network on the
 Laplacian's eigenvectors. On a block model and Zachary's karate club; with presets on Cora, Citeseer and PubMed.
 
-Minutes: 5 (a block model and the karate club, 2 CPU cores).
+Minutes: 2 (a block model and the karate club, 2 CPU cores).
 """
 
 import functools

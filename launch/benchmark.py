@@ -377,7 +377,7 @@ def train_beside_torch(name: str, images: str, batch_size: int, steps: int, rule
 
 
 def graph_seeds() -> None:
-    """200 epochs of the published GCN on Cora for 100 seeds, without measuring."""
+    """20 epochs of the published GCN on Cora for 100 seeds, without measuring."""
     import jax
 
     graph = data.graphs.row_normalised(data.planetoid.read("cora"))
@@ -390,9 +390,9 @@ def graph_seeds() -> None:
         "seed": np.arange(100, dtype=np.uint32),
         "hyper": {name: np.full(100, value, np.float32) for name, value in rates.items()},
     }
-    together = in_programs(source, task, rule, chosen, 200, jax.devices(), 100, width=8)
-    single = in_programs(source, task, rule, chosen, 200, jax.devices()[:1], 1)
-    ratio("200 epochs of a GCN on Cora, 100 seeds: one by one / in one program", single, together)
+    together = in_programs(source, task, rule, chosen, 20, jax.devices(), 100, width=8)
+    single = in_programs(source, task, rule, chosen, 20, jax.devices()[:1], 1)
+    ratio("20 epochs of a GCN on Cora, 100 seeds: one by one / in one program", single, together)
 
 
 def graphs() -> None:
