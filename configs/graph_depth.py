@@ -8,6 +8,12 @@ PRESET    data             what
 default   a block model    1,000 nodes, random splits
 smoke     a block model    does everything run? Seconds, most of them compilation
 cora      Cora             the public split, 400 epochs as in the paper
+
+Default, test error in % with 2 / 4 / 8 / 16 layers, mean +- 95 % interval over 10 seeds, on 2 cores with jax 0.10.2:
+    plain     2.36 +- 0.36   3.23 +- 0.47   5.73 +- 1.18   77.78 +- 4.30
+    residual  2.34 +- 0.45   2.96 +- 0.49   3.51 +- 0.39    3.76 +- 0.51
+    norm      2.07 +- 0.30   3.15 +- 0.28   3.91 +- 0.38   19.04 +- 8.21
+All 8 claims hold.
 """
 
 from ml_collections import ConfigDict

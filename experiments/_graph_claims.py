@@ -3,10 +3,11 @@
 from typing import Any
 
 import jaxdl
-from experiments._graph_fits import SPECTRAL
+from experiments._graph_fits import GAT, LABEL_PROPAGATION, SAMPLED, SPECTRAL
 from jaxdl.study import Published
 
 KIPF, VELICKOVIC = "Kipf & Welling 2017", "Velickovic et al. 2018"
+RANDOM_SPLITS = "Random splits are each seed's own: their intervals are over splits and initialisations together."
 MARGIN = 0.01  # of accuracies: "no better" is better by less than this
 # Accuracies: Kipf & Welling 2017, Table 2 and section 6.1 (means of 100 initialisations, of 10 random splits with
 # their standard error); Velickovic et al. 2018, Table 2 (100 runs).
@@ -89,13 +90,15 @@ def published(config: Any) -> list[Published]:
 def differs(config: Any) -> list[str]:
     """In what the recipe differs from the papers'."""
     gat, cora = config.gat, config.data.name in TABLES
+    methods = [method.removeprefix(SAMPLED) for method in config.compare.methods]
     checks = [
         (not cora, f"The data are {config.data.name} instead of Cora, Citeseer and PubMed."),
         (cora and not config.patience, f"The GCN and its like train for {config.steps} epochs without early stopping; "
                                        "the paper stops after 10 epochs without a lower validation loss."),
-        (not gat.patience, f"The GAT trains for {gat.steps} epochs without early stopping."),
-        (True, "GraphSAGE and GIN have the GCN's recipe here; their papers have other data."),
-        (SPECTRAL in config.compare.methods,
+        (GAT in methods and not gat.patience, f"The GAT trains for {gat.steps} epochs without early stopping."),
+        (any(method.startswith(("sage", "gin")) for method in methods),
+         "GraphSAGE and GIN have the GCN's recipe here; their papers have other data."),
+        (SPECTRAL in methods,
          "The spectral network's multipliers are splines over eigenvalues, not over their numbers."),
         (cora and config.compare.random, "Random splits: 20 nodes of each class to train on, 30 to validate on, of the "
                                          "largest component (Shchur et al. 2018); Kipf & Welling's are of all nodes."),
@@ -105,10 +108,11 @@ def differs(config: Any) -> list[str]:
 
 def notes(config: Any, results: Any) -> list[str]:
     """What a reader of the table must know."""
-    lines = ["label-propagation learns nothing: its training error is 0 because known labels are kept."]
-    variants = {row.variant for row in results.rows}
+    variants, lines = {row.variant for row in results.rows}, []
+    if any(LABEL_PROPAGATION in name for name in variants):
+        lines.append("label-propagation learns nothing: its training error is 0 because known labels are kept.")
     if any(name.endswith("-random") for name in variants) or config.data.split == "random":
-        lines.append("Random splits are each seed's own: their intervals are over splits and initialisations together.")
+        lines.append(RANDOM_SPLITS)
     if any(name.startswith("karate-") for name in variants):
         lines.append(
             f"karate-METHOD: the karate club, {config.karate_club.train} known member of each faction; every node's "

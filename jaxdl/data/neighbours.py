@@ -90,10 +90,13 @@ def _drawn(around: Neighbours, nodes: Array, fanout: int, key: Array, stream: Ar
     """
     words = jax.lax.bitcast_convert_type(batches.random_bytes(key, stream, (fanout, 4)), jnp.uint32)  # [n, fanout]
     begin, degree = around.first[nodes], around.first[nodes + 1] - around.first[nodes]
-    enough, number = degree >= fanout, []
-    for turn in range(fanout):
-        most = jnp.maximum(jnp.where(enough, degree - fanout + turn + 1, degree), 1)  # [n]
-        drawn = (words[:, turn] % most.astype(jnp.uint32)).astype(jnp.int32)
-        again = sum((each == drawn for each in number), jnp.zeros(len(nodes), bool))
-        number.append(jnp.where(enough & again, most - 1, drawn))
-    return begin[:, None] + jnp.stack(number, axis=1), degree > 0
+    enough = degree >= fanout
+
+    def turn(place: Array, number: Array) -> Array:
+        most = jnp.maximum(jnp.where(enough, degree - fanout + place + 1, degree), 1)  # [n]
+        drawn = (words[:, place] % most.astype(jnp.uint32)).astype(jnp.int32)
+        again = (number == drawn[None, :]).any(axis=0)
+        return number.at[place].set(jnp.where(enough & again, most - 1, drawn))
+
+    number = jax.lax.fori_loop(0, fanout, turn, jnp.full((fanout, len(nodes)), -1, jnp.int32))
+    return begin[:, None] + number.T, degree > 0

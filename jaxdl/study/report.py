@@ -178,7 +178,8 @@ def gaps(row: Row, metric: str) -> np.ndarray:
 def notes(results: Results, columns: Sequence[str], published: Sequence[Published], own: Sequence[str]) -> list[str]:
     """What a reader of the table must know; own: of this study."""
     metric, _ = results.select
-    lines = ["± is the half-width of the 95% interval over seeds (Student's t); all seeds share one test set."]
+    shared = "; all seeds share one test set" * results.of_test_examples()
+    lines = [f"± is the half-width of the 95% interval over seeds (Student's t){shared}."]
     if gap_metric(results, columns):
         lines.append("gap: test minus training.")
     for source in dict.fromkeys(each.source for each in published):

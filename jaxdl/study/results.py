@@ -71,6 +71,11 @@ class Results:
                 found[run.seed] = outcomes.get(metric, record["metrics"][metric])
         return found
 
+    def of_test_examples(self) -> bool:
+        """Whether a variant's first run kept values of test examples: then all seeds have the same ones."""
+        ended = [row.runs[0] for row in self.rows if self.record(row.runs[0])["metrics"]]
+        return any(folders.read_outcomes(folders.run_folder(self.workdir, run)) for run in ended)
+
     def environments(self) -> list[dict[str, Any]]:
         """The different environments that the runs were trained in, from their config.json."""
         found: dict[str, dict[str, Any]] = {}
