@@ -18,6 +18,11 @@ Default, test error in %, mean +- 95 % interval over 10 seeds, on 2 CPU cores wi
     sage-mean 6.30 +- 1.10, spectral 2.35 +- 0.41; karate-gcn 5.00 +- 3.90
 On this block model label propagation makes fewer errors than the GCN, and Chebyshev polynomials save more than 1 point:
 two of the four claims are contradicted here; on Cora they hold.
+
+cora, % right, mean of 100 seeds (published): mlp 56.65 (55.1), label-propagation 71.50 (68.0), gcn 81.58 (81.5),
+    chebyshev-2 81.44 (81.2), chebyshev-3 79.94 (79.5), gat 82.28 (83.0), gcn-random 80.10 (80.1). All 5 claims hold.
+    The perceptron's 1.6 points are about what details of the recipe are worth (16 seeds): stopping early as the paper
+    does gives 57.1, features that are not normalised 52.6. Label propagation has 71.7 after 1,000 steps.
 """
 
 from ml_collections import ConfigDict
