@@ -128,7 +128,7 @@ EXPECTED = {
     ("resnet_depth", "cifar10_small"): ((2 + 2) * 2, {"plain_20": (1500, RESNET_20 + 288)}),
     ("resnet_depth", "paper"): ((5 + 5 + 1 + 1) * 5, {"residual_20": (64000, RESNET_20 + 288)}),
     ("graph_nodes", "default"): ((7 + 1) * 10, {"gcn_random": (200, 17 * 16 + 17 * 4)}),
-    ("graph_nodes", "large"): (5 * 3, {"sampled_sage_mean_random": (200, 2 * 16 * 16 + 16 + 2 * 16 * 4 + 4)}),
+    ("graph_nodes", "large"): (4 * 16, {"sampled_sage_mean_random": (100, 2 * 16 * 16 + 16 + 2 * 16 * 4 + 4)}),
     ("graph_nodes", "full"): ((13 + 5 + 4) * 10, {
         "gcn_random": (200, 17 * 16 + 17 * 4), "gat_random": (400, GAT), "karate_club_gcn_random": (200, 35 * 16 + 34),
         "label_propagation_random": (0, 0),
