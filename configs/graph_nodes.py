@@ -19,6 +19,9 @@ Default, test error in %, mean +- 95 % interval over 10 seeds, on 2 CPU cores wi
 On this block model label propagation makes fewer errors than the GCN, and Chebyshev polynomials save more than 1 point:
 two of the four claims are contradicted here; on Cora they hold.
 
+large, test error in %, 16 seeds of 100 steps: mlp 47.09 +- 0.37, gcn 1.99 +- 0.02, sage-mean 2.41 +- 0.12, and with 64
+    training nodes a step and sampled neighbours sampled-sage-mean 5.74 +- 0.20. Eight minutes on 2 cores.
+
 cora, % right, mean of 100 seeds (published): mlp 56.65 (55.1), label-propagation 71.50 (68.0), gcn 81.58 (81.5),
     chebyshev-2 81.44 (81.2), chebyshev-3 79.94 (79.5), gat 82.28 (83.0), gcn-random 80.10 (80.1). All 5 claims hold.
     The perceptron's 1.6 points are about what details of the recipe are worth (16 seeds): stopping early as the paper
