@@ -184,7 +184,7 @@ def figures(config: Any, source: Any, results: Any, fit: Callable) -> dict[str, 
             if rows
         }
         if lines:
-            found[name] = draw.bands(lines, "layers", ylabel, logarithmic_x=True)
+            found[name] = draw.bands(lines, "layers", ylabel, logarithmic_x=True, whole=True)
     return found
 
 

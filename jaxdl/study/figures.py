@@ -49,6 +49,7 @@ def bands(
         axis.set_minor_formatter(lambda value, _, between=between: f"{value:g}" if f"{value:e}"[0] in between else "")
     if whole:
         axes.set_xticks(sorted({value for x, _ in lines.values() for value in x}))
+        axes.set_xticks([], minor=True)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(alpha=0.3)
     if len(lines) > 5:  # would cover the lines
