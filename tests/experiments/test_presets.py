@@ -188,7 +188,7 @@ def one_run_each(values):
     return values
 
 
-FEW = ("mlp", "label-propagation", "gcn", "gat", "spectral", "counts", "gin", "messages")
+FEW = ("mlp", "label-propagation", "gcn", "gat", "sampled-sage-mean", "spectral", "counts", "gin", "messages")
 
 
 # Presets that are another one but for its data: of these the variants whose fits are counted above.
