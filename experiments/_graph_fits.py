@@ -69,13 +69,15 @@ def positive(counts: dict[str, int]) -> None:
 
 
 def source_of(config: Any, source: Any, settings: dict[str, Any]) -> Any:
-    """The nodes that a run sees: those at hand, another split of them, or another graph's."""
+    """The nodes that a run sees: those at hand, another split of them, or another graph's; in batches if sampled."""
     if settings.get("graph"):
         known = config.karate_club.train, config.karate_club.validation
-        return jaxdl.data.members.of_nodes("karate_club", jaxdl.data.graphs.karate_club(), known)
-    if settings["split"] == config.data.split:
-        return source
-    return jaxdl.data.node_source(config.data, settings["split"])
+        source = jaxdl.data.members.of_nodes("karate_club", jaxdl.data.graphs.karate_club(), known)
+    elif settings["split"] != config.data.split:
+        source = jaxdl.data.node_source(config.data, settings["split"])
+    if settings["method"].startswith(SAMPLED):
+        source = jaxdl.data.members.sampled(source, config.sampling.batch_size)
+    return source
 
 
 def objective(config: Any, source: Any, settings: dict[str, Any]) -> Any:
@@ -120,8 +122,6 @@ def trained(config: Any, source: Any, settings: dict[str, Any], group: Any, fit:
     if method == LABEL_PROPAGATION:
         rule = jaxdl.training.optimizer(config.optimizer, 1)
         return fit(name, task, rule, source, unlogged(group), steps=0)
-    if method.startswith(SAMPLED):
-        source = jaxdl.data.members.sampled(source, config.sampling.batch_size)
     gat = method.removeprefix(SAMPLED) == GAT
     own = config.gat if gat else config
     steps = jaxdl.training.duration(own, source.steps_per_epoch, "gat." if gat else "")

@@ -32,7 +32,7 @@ def figures(config: Any, source: Any, results: Any, fit: Any) -> dict[str, Figur
         and (band := results.band(row, fits.fit_name(row.runs[0].settings), "validation_error"))[0]
     }
     if curves:
-        found["learning_curves"] = draw.bands(curves, "epoch", "validation error", logarithmic=True)
+        found["learning_curves"] = draw.bands(curves, "step", "validation error", logarithmic=True)
     if "gcn" in rows:
         found["embedding"] = of_row(config, source, rows["gcn"], fit, embedding)
     if "karate-gcn" in rows:

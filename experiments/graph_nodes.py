@@ -57,7 +57,7 @@ def train(config: Any, source: Any, runs: Any, fit: Callable) -> Iterator[Done]:
         fitted = fits.trained(config, own, settings, group, fit)
         # On random splits each run has test nodes of its own: there is no outcome of an example over seeds.
         outcomes = fitted.outcomes if own.prepare is None else {}
-        metrics = fitted.metrics | {"train_epochs": fitted.steps.astype(float)}
+        metrics = fitted.metrics | {"train_epochs": fitted.steps / own.steps_per_epoch}
         yield Done(group, metrics, outcomes, divergence(fits.fit_name(settings), fitted.diverged))
 
 

@@ -116,9 +116,7 @@ def sampled(nodes: Members, batch_size: int) -> Members:
 
     Raises UserError for a batch of more nodes than there are to train on.
     """
-    most = len(nodes.data["train"]["label"])
-    if not 0 < batch_size <= most:
-        raise UserError(f"a batch of {batch_size} nodes is not possible: valid is 1 to {most}, those to train on")
+    _check_batch(batch_size, len(nodes.data["train"]["label"]), "nodes")
     # Each run draws neighbourhoods of its own: side by side they would share nothing.
     return nodes._replace(batch_size=batch_size, width=1, evaluation_batch=None)
 
@@ -163,9 +161,12 @@ def in_folds(name: str, graph: graphs.Graph, batch_size: int, folds: int) -> Mem
 
 
 def _batched(name: str, graph: graphs.Graph, batch_size: int, rows: dict, fingerprint: str) -> Members:
-    size = len(rows["train"])
-    if not 0 < batch_size <= size:
-        raise UserError(f"batch_size={batch_size} is not possible: valid is 1 to {size}, the graphs to train on")
+    _check_batch(batch_size, len(rows["train"]), "graphs")
     data = {split: {"member": rows[split], "label": graph.labels[rows[split]]} for split in rows}
     # A step takes the smallest shape that holds its batch. Side by side, runs would take all of them.
     return Members(name, data, graph.names, fingerprint, batch_size, graph, width=1)
+
+
+def _check_batch(batch_size: int, most: int, of: str) -> None:
+    if not 0 < batch_size <= most:
+        raise UserError(f"batch_size={batch_size} is not possible: valid is 1 to {most}, the {of} to train on")

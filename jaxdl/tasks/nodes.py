@@ -1,4 +1,4 @@
-"""Classification of the nodes of one graph, all of which is read at every step."""
+"""Classification of the nodes of one graph, which is read at every step: all of it, or sampled neighbourhoods."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -86,11 +86,12 @@ def classify_sampled(
     """
 
     def logits(params: Any, node: Array, key: Array, position: Array, run: Run | None) -> Array:
+        """run: the rates of dropout in training, else None."""
         to_sample, to_drop = jax.random.split(key)
         found = neighbours.sample(around, node, fanouts, to_sample, position)
-        rates = None if run is None else (run["hyper"][name] for name in NODE_RATES)
-        noise = None if rates is None else GraphNoise(to_drop, found.stream, *rates)
-        operator = network.operator(found.graph)
+        operator, noise = network.operator(found.graph), None
+        if run is not None:
+            noise = GraphNoise(to_drop, found.stream, *(run["hyper"][name] for name in NODE_RATES))
         return network.apply({"params": params}, features[found.node], operator, noise)[: len(node)]
 
     def init(run: Run, key: Array) -> tuple[Any, Any]:

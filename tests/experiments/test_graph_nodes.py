@@ -36,7 +36,7 @@ def ring(tmp_path_factory):
 def recipe(folder=""):
     config = get_config("smoke")
     config.compare.methods, config.compare.karate_club = ("gcn", "label-propagation", "sampled-sage-mean"), ()
-    config.sampling = dict(fanouts=(2, 2), batch_size=3)
+    config.sampling = dict(fanouts=(2, 2), batch_size=2)
     if folder:
         config.data.name, config.data.dir = "graph_csv", str(folder)
         config.data.train, config.data.validation, config.seeds, config.steps = 2, 3, 2, 40
@@ -157,9 +157,13 @@ def test_a_users_graph_from_beginning_to_end(trained):
         # Features are noise: the network whose nodes see themselves apart from others learns the training nodes alone.
         split = "train" if row.variant == "sampled-sage-mean" else "test"
         assert row.metrics[f"{split}_error"].mean() < 0.5
+        # 40 steps: of all nodes, or of 2 of the 4 to train on.
+        epochs = {"gcn": 40, "label-propagation": 0, "sampled-sage-mean": 20}[row.variant]
+        np.testing.assert_array_equal(row.metrics["train_epochs"], epochs)
     assert {path.stem for path in (workdir / "figures").glob("*.png")} >= {"errors", "learning_curves", "embedding"}
     for path in workdir.glob("*/*/*/outcomes.npz"):  # of random splits: seeds share no test nodes
         assert not np.load(path).files
+    assert "over seeds (Student's t)." in repr(found.table())  # and no word of a shared test set
 
 
 def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, capsys):
@@ -193,7 +197,7 @@ def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, ca
         ("compare.methods", ("sampled-spectral",), "unknown method 'sampled-spectral'; did you mean 'spectral'"),
         ("sampling.fanouts", (5,), r"sampling.fanouts=\(5,\) is not possible: valid are .* for each of the 2 layers"),
         ("sampling.fanouts", (5, 0), r"sampling.fanouts=\(5, 0\) is not possible"),
-        ("sampling.batch_size", 21, "a batch of 21 nodes is not possible: valid is 1 to 20"),
+        ("sampling.batch_size", 21, "batch_size=21 is not possible: valid is 1 to 20, the nodes to train on"),
         ("data.split", "public", "block_model has no official train"),
         ("data.name", "karate", "unknown graph 'karate'; did you mean 'karate_club'"),
         ("hyper.hidden_dropout", 1.0, "hyper.hidden_dropout=1.0 is not possible"),
@@ -204,6 +208,7 @@ def test_predictions_are_the_networks_for_every_node(trained, ring, tmp_path, ca
 def test_what_does_not_fit_is_told_before_training(key, value, message, tmp_path):
     config = get_config("smoke")
     config.compare.karate_club, config.compare.methods = (), ("gcn", "gat", "sampled-gcn")
+    config.sampling.batch_size = 20
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message) as error:
         check(prepare(study, Asked(config.to_dict(), tmp_path, "", (), ""), Requests()))

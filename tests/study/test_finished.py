@@ -96,6 +96,7 @@ def test_text_and_html_have_every_number_and_no_markup_of_others(finished):
     assert page.count("<table>") == page.count("</table>") == 2
     (finding,) = finished.claims().findings
     assert finding.verdict in repr(finished.claims())
+    assert "all seeds share one test set." in repr(finished.table())
 
 
 def test_the_frame_is_results_csv_with_the_points(finished):
